@@ -55,13 +55,13 @@ def run(scene: Scene) -> tuple[list[Figure], Meter]:
     ], meters[-1]
 
 
-def _dead_at(file: TaskRecord) -> datetime:
-    found = [grant.dead_at for grant in file.grants] + [lease.dead_at for lease in file.leases]
+def _dead_at(record: TaskRecord) -> datetime:
+    found = [grant.dead_at for grant in record.grants] + [lease.dead_at for lease in record.leases]
     times = [at for at in found if at]
-    if len(file.leases) != 1 or len(times) != len(found):
-        raise RuntimeError(f"task {file.task.task_id} should have one dead token and one dead lease")
+    if len(record.leases) != 1 or len(times) != len(found):
+        raise RuntimeError(f"task {record.task.task_id} should have one dead token and one dead lease")
     return max(times)
 
 
-def _confirmed_at(file: TaskRecord) -> datetime:
-    return next(datetime.fromisoformat(event.at) for event in reversed(file.events) if event.kind == "confirmed")
+def _confirmed_at(record: TaskRecord) -> datetime:
+    return next(datetime.fromisoformat(event.at) for event in reversed(record.events) if event.kind == "confirmed")

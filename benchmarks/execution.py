@@ -83,8 +83,8 @@ def _killed(world: Scene, directory: Path, victim: str) -> tuple[float, float, f
     _when(said)
     below = descendants(process.pid)
     whom = {"exec": process.pid, "monitor": below[0], "program": below[-1]}[victim]
-    file = world.wiring.ledger.file(task)
-    accessor = file.grants[-1].wrapped_accessor if file else None
+    record = world.wiring.ledger.record(task)
+    accessor = record.grants[-1].wrapped_accessor if record else None
     admin = Vault(Connection(world.world.address), world.world.admin_token)
     killed_at = datetime.now(UTC)
     os.kill(whom, signal.SIGKILL)
@@ -150,7 +150,7 @@ def _is_alive(pid: int) -> bool:
 
 
 def _confirmed_at(world: Scene, task: str) -> datetime | None:
-    file = world.wiring.ledger.file(task)
-    if file is None or file.task.state not in (State.CONFIRMED, State.SEALED):
+    record = world.wiring.ledger.record(task)
+    if record is None or record.task.state not in (State.CONFIRMED, State.SEALED):
         return None
-    return next((datetime.fromisoformat(event.at) for event in file.events if event.kind == "confirmed"), None)
+    return next((datetime.fromisoformat(event.at) for event in record.events if event.kind == "confirmed"), None)

@@ -103,5 +103,5 @@ def _once(world: Scene) -> dict[str, float]:
 
 def _events(world: Scene, task: str) -> dict[str, datetime]:
     """When each kind of event was last there."""
-    file = world.wiring.ledger.file(task)
-    return {event.kind: datetime.fromisoformat(event.at) for event in file.events} if file else {}
+    record = world.wiring.ledger.record(task)
+    return {event.kind: datetime.fromisoformat(event.at) for event in record.events} if record else {}

@@ -76,10 +76,10 @@ def _own(scene: Scene) -> list[Observation]:
     """The lines of one used task as its ledger has them, but those that would mean a second token of it."""
     spec = scene.used()
     scene.advance(spec, State.CONFIRMED)
-    file = scene.worker.ledger.file(spec.id)
-    if file is None:
+    record = scene.worker.ledger.record(spec.id)
+    if record is None:
         raise RuntimeError(f"task {spec.id} is not in the ledger")
-    lines = scene.worker.ledger.trail(file).observations
+    lines = scene.worker.ledger.trail(record).observations
     return [o for o in lines if o.kind not in (Kind.TOKEN_CREATED, Kind.UNWRAPPED, Kind.CANARY)]
 
 

@@ -118,19 +118,19 @@ class WorkerContext:
         """Return the time that counts: Vault's, where this host's clock disagrees."""
         return self.clock.agreed()
 
-    def file(self, task_id: str) -> TaskRecord:
+    def record(self, task_id: str) -> TaskRecord:
         """Return a task that the ledger has to have.
 
         Raises JitvaultError where the task is gone, and CorruptRecord, with a finding, where its rows cannot be read.
         """
         try:
-            file = self.ledger.file(task_id)
+            record = self.ledger.record(task_id)
         except CorruptRecord as error:
             self.ledger.finding(task_id, "ledger_edited", str(error), self.now())
             raise
-        if file is None:
+        if record is None:
             raise JitvaultError(f"task {task_id} disappeared from the ledger")
-        return file
+        return record
 
     def legible(self, task_id: str) -> TaskRecord | None:
         """Return a task for a caller that goes through many of them.
@@ -139,7 +139,7 @@ class WorkerContext:
         task records the finding.
         """
         try:
-            return self.ledger.file(task_id)
+            return self.ledger.record(task_id)
         except CorruptRecord:
             return None
 

@@ -352,7 +352,7 @@ def _check_ledger(wiring: Wiring, task_id: str, document: PublishedDocument | No
     if ledger is None:
         return
     with suppress(LedgerUnavailable):
-        file = ledger.file(task_id)
+        file = ledger.record(task_id)
         if file is None and document is not None and is_own(document, ledger.installation()):
             raise lost(document)
         found = [finding for finding in (file.findings if file else ()) if finding["closed_at"] is None]

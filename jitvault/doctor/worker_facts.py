@@ -44,17 +44,17 @@ def outliving(worker: WorkerContext) -> tuple[int, tuple[Outliving, ...]]:
     """
     looked_at = 0
     found = []
-    for file, lease in islice(_live(worker), MOST_LEASES):
+    for record, lease in islice(_live(worker), MOST_LEASES):
         looked_at += 1
-        record = worker.leases.lookup(lease.lease_id)
-        ends_at = file.task.ends_at
-        if record and record.expires_at and ends_at and record.expires_at > ends_at + _TOLERANCE:
-            found.append(Outliving(lease.lease_id, file.task.task_id, record.expires_at, ends_at))
+        in_vault = worker.leases.lookup(lease.lease_id)
+        ends_at = record.task.ends_at
+        if in_vault and in_vault.expires_at and ends_at and in_vault.expires_at > ends_at + _TOLERANCE:
+            found.append(Outliving(lease.lease_id, record.task.task_id, in_vault.expires_at, ends_at))
     return looked_at, tuple(found)
 
 
 def _live(worker: WorkerContext) -> Iterator[tuple[TaskRecord, LeaseRow]]:
     for task_id in islice(worker.ledger.live_tasks(), MOST_TASKS):
-        file = worker.ledger.file(task_id)
-        if file is not None:
-            yield from ((file, lease) for lease in file.leases if lease.verdict not in DEAD)
+        record = worker.ledger.record(task_id)
+        if record is not None:
+            yield from ((record, lease) for lease in record.leases if lease.verdict not in DEAD)

@@ -33,23 +33,28 @@ def ended_earlier(worker: WorkerContext, tasks: Iterable[str]) -> frozenset[str]
     for task_id in tasks:
         # a task that cannot be looked at is treated as one that has access
         with others_go_on(task_id):
-            file = worker.ledger.file(task_id)
-            if file is not None and file.task.ending_at and file.task.ending_at <= before and shows_no_access(file):
+            record = worker.ledger.record(task_id)
+            if (
+                record is not None
+                and record.task.ending_at
+                and record.task.ending_at <= before
+                and shows_no_access(record)
+            ):
                 found.add(task_id)
     return frozenset(found)
 
 
-def shows_no_access(file: TaskRecord) -> bool:
+def shows_no_access(record: TaskRecord) -> bool:
     """Return whether a task is ending without proof, but shows no credential.
 
     Neither Vault nor its target has any of its credentials.
     """
-    if file.task.state is not State.ENDING or unproven_reason(file) is None:
+    if record.task.state is not State.ENDING or unproven_reason(record) is None:
         return False
-    verdicts = {grant.verdict for grant in file.grants} | {lease.verdict for lease in file.leases}
+    verdicts = {grant.verdict for grant in record.grants} | {lease.verdict for lease in record.leases}
     if not verdicts <= _GONE:
         return False
-    proof = proof_of(file)
+    proof = proof_of(record)
     return proof is not None and all(_is_refused(lease) for lease in proof.leases)
 
 

@@ -114,8 +114,8 @@ def is_covered(worker: WorkerContext, scopes: Sequence[Scope], task_id: str) -> 
     A task of which that is not known counts as covered.
     """
     with others_go_on(task_id):
-        file = worker.ledger.file(task_id)
-        return file is not None and covers_any(scopes, file.revision.body)
+        record = worker.ledger.record(task_id)
+        return record is not None and covers_any(scopes, record.revision.body)
     return True
 
 
@@ -285,41 +285,41 @@ def kill(
 
 
 def _result_or_bug(
-    task_id: str, file: TaskRecord | None, error: JitvaultError | None, *, ended_earlier: bool
+    task_id: str, record: TaskRecord | None, error: JitvaultError | None, *, ended_earlier: bool
 ) -> Result:
     """Return the result of a task, or a failure where a bug hides it.
 
     So the results of the other tasks are shown.
     """
     try:
-        return _result(task_id, file, error, ended_earlier=ended_earlier)
+        return _result(task_id, record, error, ended_earlier=ended_earlier)
     except JitvaultError as corrupt:
         return Result(task_id, None, corrupt)
     except Exception as bug:  # noqa: BLE001 - the results of the other tasks are shown all the same
         return Result(task_id, None, failure_of(task_id, bug))
 
 
-def _is_proven(file: TaskRecord | None) -> bool:
-    return file is not None and file.task.state in PROVEN
+def _is_proven(record: TaskRecord | None) -> bool:
+    return record is not None and record.task.state in PROVEN
 
 
-def _result(task_id: str, file: TaskRecord | None, error: JitvaultError | None, *, ended_earlier: bool) -> Result:
+def _result(task_id: str, record: TaskRecord | None, error: JitvaultError | None, *, ended_earlier: bool) -> Result:
     """Return the result of a task, with what kept it from being confirmed.
 
     An error is dropped where the task was confirmed later. A finding counts in every run, even for a task that ended
     earlier.
     """
-    if file is None:
+    if record is None:
         return Result(task_id, None, error)
-    proof = proof_of(file)
+    proof = proof_of(record)
     left: Sequence[str] = proof.not_proven if proof else ()
-    if _is_proven(file):
+    if _is_proven(record):
         asked = proof.target_asked if proof else None
-        return Result(task_id, file.task.state, not_proven=left, target_asked=asked)
+        return Result(task_id, record.task.state, not_proven=left, target_asked=asked)
     because = proof.unproven_because if proof else None
-    nothing_to_end = ended_earlier and not isinstance(error, SecurityFinding) and shows_no_access(file)
+    nothing_to_end = ended_earlier and not isinstance(error, SecurityFinding) and shows_no_access(record)
     error = error or (NotConfirmed(because) if because else None)
-    return Result(task_id, file.task.state, error, ended_earlier=nothing_to_end, not_proven=left)
+    return Result(task_id, record.task.state, error, ended_earlier=nothing_to_end, not_proven=left)
 
 
 def _revoke_tokens(hand: ThreadContext, task_id: str, note: str, *, revocations: dict[str, PhasedRevocation]) -> bool:
@@ -329,8 +329,8 @@ def _revoke_tokens(hand: ThreadContext, task_id: str, note: str, *, revocations:
     is revoked in Vault without it, and LedgerUnavailable is raised.
     """
 
-    def why(_worker: WorkerContext, file: TaskRecord) -> EndCause | None:
-        has_access = file.task.state in DELIVERED_STATES or is_replaced_token_unproven(file)
+    def why(_worker: WorkerContext, record: TaskRecord) -> EndCause | None:
+        has_access = record.task.state in DELIVERED_STATES or is_replaced_token_unproven(record)
         return EndCause(reason=EndReason.OPERATOR, by=hand.person.entity, note=note) if has_access else None
 
     revocation = revocations[task_id] = PhasedRevocation(task_id, why)
@@ -381,8 +381,8 @@ def _is_unanswered(worker: WorkerContext, task_id: str, since: datetime) -> bool
 
     There is no answer where a target hangs.
     """
-    file = worker.ledger.file(task_id)
-    lost = [op for op in (file.operations if file else ()) if op.state is OpState.UNKNOWN]
+    record = worker.ledger.record(task_id)
+    lost = [op for op in (record.operations if record else ()) if op.state is OpState.UNKNOWN]
     return any(op.kind == OperationKind.REVOKE_LEASE and op.answered_at and op.answered_at >= since for op in lost)
 
 
@@ -392,27 +392,27 @@ def _prove_credentials(hand: ThreadContext, task_id: str, note: str) -> bool:
     Then only time is missing until the task is confirmed. Whatever fails here is done again later.
     """
     try:
-        file = _prove(hand, task_id, note, patience_s=0)
+        record = _prove(hand, task_id, note, patience_s=0)
     except JitvaultError:
         return False
-    access = Revision.of(file.revision.body)
-    return all(grant.verdict in DEAD for grant in file.grants) and all(
+    access = Revision.of(record.revision.body)
+    return all(grant.verdict in DEAD for grant in record.grants) and all(
         lease.verdict is Verdict.TARGET_CONFIRMED
-        or (lease.verdict in DEAD and proof_level_of(file, access.access_at(lease.path)) != ProofLevel.TARGET)
-        for lease in file.leases
+        or (lease.verdict in DEAD and proof_level_of(record, access.access_at(lease.path)) != ProofLevel.TARGET)
+        for lease in record.leases
     )
 
 
 def _prove(hand: ThreadContext, task_id: str, note: str, *, patience_s: float) -> TaskRecord:
     """Sign the end of the task in the person's name, and advance the task."""
     worker = hand.worker
-    file = worker.ledger.file(task_id)
-    if file is not None and not _signed(hand, file):
+    record = worker.ledger.record(task_id)
+    if record is not None and not _signed(hand, record):
         sign_end(hand.person, task_id, reason=EndReason.OPERATOR, note=note)
     return advance(worker, task_id, hint=hand.person.entity, deadline=worker.clock.monotonic() + patience_s)
 
 
-def _signed(hand: ThreadContext, file: TaskRecord) -> bool:
+def _signed(hand: ThreadContext, record: TaskRecord) -> bool:
     """Return whether another entity's decision to end the task is on record."""
-    authors = [body.by for _, body in said(file.events, EndCause)]
+    authors = [body.by for _, body in said(record.events, EndCause)]
     return bool(authors) and authors[-1] != hand.person.entity

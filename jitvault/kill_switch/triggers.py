@@ -60,9 +60,9 @@ def _tripped(worker: WorkerContext, task_id: str) -> str | None:
     cannot be read: its own turn records the finding.
     """
     try:
-        file = worker.ledger.file(task_id)
-        trips = watch(worker, file) if file is not None else ()
-        is_given_back = file is not None and not trips and _is_given_back(worker, file)
+        record = worker.ledger.record(task_id)
+        trips = watch(worker, record) if record is not None else ()
+        is_given_back = record is not None and not trips and _is_given_back(worker, record)
     except CorruptRecord:
         return None
     except JitvaultError:
@@ -75,8 +75,8 @@ def _tripped(worker: WorkerContext, task_id: str) -> str | None:
     return "the agent revoked its own token" if is_given_back else None
 
 
-def _is_given_back(worker: WorkerContext, file: TaskRecord) -> bool:
-    token = file.grants[-1].accessor_hmac if file.grants else None
+def _is_given_back(worker: WorkerContext, record: TaskRecord) -> bool:
+    token = record.grants[-1].accessor_hmac if record.grants else None
     return token is not None and worker.ledger.was_revoked_by_itself(token)
 
 
@@ -117,8 +117,8 @@ def _covers(worker: WorkerContext, word: FreezeStatement, task_id: str) -> bool:
     A task of which that is not known counts as covered. Raises JitvaultError where the ledger cannot be read.
     """
     try:
-        file = worker.ledger.file(task_id)
-        return file is not None and word.covers(Revision.of(file.revision.body).content)
+        record = worker.ledger.record(task_id)
+        return record is not None and word.covers(Revision.of(record.revision.body).content)
     except CorruptRecord:
         return True
     except JitvaultError:

@@ -116,7 +116,7 @@ class TaskQueries:
         with self._db.read() as connection:
             return connection.execute(select(schema.tasks.c.task_id).limit(1)).first() is not None
 
-    def file(self, task_id: str) -> TaskRecord | None:
+    def record(self, task_id: str) -> TaskRecord | None:
         """Return everything known about a task, None for an unknown task.
 
         Raises CorruptRecord where somebody edited the task's rows so that they cannot be read.
@@ -129,7 +129,7 @@ class TaskQueries:
 
         `record` was read a moment ago; only what changed is read again. Where the task itself has not changed, only its
         findings are read, and the stream may have settled another operation since. Raises LedgerUnavailable where the
-        task is gone, and CorruptRecord as `file` does.
+        task is gone, and CorruptRecord as `record` does.
         """
         task_id = record.task.task_id
         with self._db.read() as connection, readable(task_id):

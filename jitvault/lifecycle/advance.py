@@ -106,9 +106,9 @@ def advance(
         except SecurityFinding:
             _revoke_despite_contradiction(worker, task_id, claim)
             raise
-        file = verified.file
-        was_ending = file.task.state is State.ENDING
-        step = Step(go_on=True, evaluated=evaluated, file=file, published=verified.published)
+        record = verified.record
+        was_ending = record.task.state is State.ENDING
+        step = Step(go_on=True, evaluated=evaluated, record=record, published=verified.published)
         try:
             # Vault may have answered slowly since the claim was taken; a fresh claim lasts for one turn
             claimed = _extend_claim(worker, task_id, claim, claimed)
@@ -119,33 +119,33 @@ def advance(
             # believed, so nothing of it is published. A freeze is also a SecurityFinding, but the ledger is sound then
             if isinstance(error, Frozen) or not isinstance(error, SecurityFinding):
                 with contextlib.suppress(JitvaultError):
-                    file = _read_after_turns(worker, file, claim, was_ending=was_ending)
-                    _publish(worker, file, claim, claimed, step.decision, error)
+                    record = _read_after_turns(worker, record, claim, was_ending=was_ending)
+                    _publish(worker, record, claim, claimed, step.decision, error)
             raise
-        file = _read_after_turns(worker, step.file or file, claim, was_ending=was_ending)
-        _publish(worker, file, claim, claimed, step.decision)
-        return file
+        record = _read_after_turns(worker, step.record or record, claim, was_ending=was_ending)
+        _publish(worker, record, claim, claimed, step.decision)
+        return record
 
 
 def _turn(worker: WorkerContext, task_id: str, claim: int, last: Step) -> Step:
     """Do once what the task's state asks for."""
-    file, trips = read_for_turn(worker, task_id, claim, last.file)
-    match file.task.state:
+    record, trips = read_for_turn(worker, task_id, claim, last.record)
+    match record.task.state:
         case State.PENDING_APPROVAL | State.APPROVED | State.DENIED | State.LAPSED:
-            return _before_grant(worker, file, claim, last)
-        case State.ISSUING if file.task.is_being_replaced:
-            return _replace_token(worker, file, claim, trips)
+            return _before_grant(worker, record, claim, last)
+        case State.ISSUING if record.task.is_being_replaced:
+            return _replace_token(worker, record, claim, trips)
         case State.ISSUING:
-            return _resume_issue(worker, file, claim)
+            return _resume_issue(worker, record, claim)
         case State.ISSUED | State.ACTIVE:
-            return _renew_or_end(worker, file, claim)
+            return _renew_or_end(worker, record, claim)
         case State.ENDING:
-            return _end(worker, file, claim, last)
+            return _end(worker, record, claim, last)
         case State.CONFIRMED:
-            return _seal(worker, file, claim)
+            return _seal(worker, record, claim)
         case State.SEALED | State.UNVERIFIED:
-            if has_late_lease(file):
-                revoke_late_lease(worker, file, claim)
+            if has_late_lease(record):
+                revoke_late_lease(worker, record, claim)
             return Step()
         case State.CANCELLED:
             return Step()
@@ -168,7 +168,7 @@ def _extend_claim(worker: WorkerContext, task_id: str, claim: int, since: float)
 
 def _publish(
     worker: WorkerContext,
-    file: TaskRecord,
+    record: TaskRecord,
     claim: int,
     since: float,
     decision: RequestDecision | None,
@@ -180,16 +180,16 @@ def _publish(
     overwritten a newer state, so it publishes the newer state again. Raises WrongState where another process has taken
     the task over.
     """
-    task_id = file.task.task_id
+    task_id = record.task.task_id
     # a ledger that accepts no writes gives no other process the claim either
     with contextlib.suppress(LedgerUnavailable):
         since = _extend_claim(worker, task_id, claim, since)
-    publish(worker, file, decision, error)
+    publish(worker, record, decision, error)
     try:
         with contextlib.suppress(LedgerUnavailable):
             _extend_claim(worker, task_id, claim, since)
     except WrongState:
-        publish(worker, worker.file(task_id), None)
+        publish(worker, worker.record(task_id), None)
         raise
 
 
@@ -200,29 +200,29 @@ def _revoke_despite_contradiction(worker: WorkerContext, task_id: str, claim: in
     the published copy, and must not be able to keep an access alive by that. Nothing is confirmed from such a ledger.
     Rows that disagree with their own event chain are left alone: they may name another task's token.
     """
-    file = worker.legible(task_id)
-    if file is None or problems_of(worker, file):
+    record = worker.legible(task_id)
+    if record is None or problems_of(worker, record):
         return
-    has_access = file.task.state in DELIVERED_STATES or is_replaced_token_unproven(file)
-    why = why_end_blind(worker, file) if has_access else None
-    if why is not None or file.task.state is State.ENDING:
+    has_access = record.task.state in DELIVERED_STATES or is_replaced_token_unproven(record)
+    why = why_end_blind(worker, record) if has_access else None
+    if why is not None or record.task.state is State.ENDING:
         with contextlib.suppress(VaultUnavailable, VaultRefused):
-            revoke_tree(worker, file, claim, why=why)
+            revoke_tree(worker, record, claim, why=why)
 
 
-def _read_after_turns(worker: WorkerContext, file: TaskRecord, claim: int, *, was_ending: bool) -> TaskRecord:
+def _read_after_turns(worker: WorkerContext, record: TaskRecord, claim: int, *, was_ending: bool) -> TaskRecord:
     """Return the task as the turns left it, with people's notes on its end.
 
     `was_ending` says that the task was ending before the first turn. Only then can entitled people have signed further
     reasons since; they are recorded here.
     """
-    file = worker.ledger.refreshed(file)
-    if was_ending and file.task.state in (State.ENDING, State.CONFIRMED):
+    record = worker.ledger.refreshed(record)
+    if was_ending and record.task.state in (State.ENDING, State.CONFIRMED):
         # the access is already revoked, so a note that cannot be read must not hold up the published proof
         with contextlib.suppress(VaultUnavailable, VaultRefused):
-            record_end_notes(worker, file, claim)
-        file = worker.ledger.refreshed(file)
-    return file
+            record_end_notes(worker, record, claim)
+        record = worker.ledger.refreshed(record)
+    return record
 
 
 def _turn_with_retries(worker: WorkerContext, task_id: str, claim: int, last: Step) -> Step:
@@ -240,7 +240,7 @@ def _turn_with_retries(worker: WorkerContext, task_id: str, claim: int, last: St
             raise
         return retry
     except VaultUnavailable as error:
-        state = worker.file(task_id).task.state
+        state = worker.record(task_id).task.state
         # an unfinished issue is not retried at once: each attempt makes a token
         busy = isinstance(error, VaultBusy) and state is not State.ISSUING
         retry = again_after_pause(worker, last) if busy or state is State.ENDING else None
@@ -249,171 +249,173 @@ def _turn_with_retries(worker: WorkerContext, task_id: str, claim: int, last: St
         return retry
 
 
-def _before_grant(worker: WorkerContext, file: TaskRecord, claim: int, last: Step) -> Step:
+def _before_grant(worker: WorkerContext, record: TaskRecord, claim: int, last: Step) -> Step:
     """Cancel, decide, or grant a task that has no access yet."""
-    cancel = end_request(worker, file.task.task_id, entitled=entitled(file))
-    if cancel is not None and State.CANCELLED in EDGES[file.task.state]:
-        _apply(worker, file, claim, EventKind.CANCELLED, cancel.event_body(Signed), State.CANCELLED)
+    cancel = end_request(worker, record.task.task_id, entitled=entitled(record))
+    if cancel is not None and State.CANCELLED in EDGES[record.task.state]:
+        _apply(worker, record, claim, EventKind.CANCELLED, cancel.event_body(Signed), State.CANCELLED)
         return Step()
     try:
-        return _decide_or_grant(worker, file, claim, last)
+        return _decide_or_grant(worker, record, claim, last)
     except (Denied, Frozen, InvalidInput) as error:
-        settle_refused_grant(worker, file.task.task_id, claim, error)
+        settle_refused_grant(worker, record.task.task_id, claim, error)
         raise
 
 
-def _decide_or_grant(worker: WorkerContext, file: TaskRecord, claim: int, last: Step) -> Step:
+def _decide_or_grant(worker: WorkerContext, record: TaskRecord, claim: int, last: Step) -> Step:
     """Decide about a task, and grant it if its requester wants that now.
 
     Raises Denied, Frozen or InvalidInput for what must not be granted.
     """
     # a request that was admitted a moment ago and has not changed is not evaluated twice
-    evaluated = last.evaluated if file.task.seq == 1 else None
-    evaluation = evaluated or reevaluate(worker, file, claim)
+    evaluated = last.evaluated if record.task.seq == 1 else None
+    evaluation = evaluated or reevaluate(worker, record, claim)
     if evaluation is None:
         return Step()
     # a reevaluation records what is decided now
-    file = worker.ledger.refreshed(file)
+    record = worker.ledger.refreshed(record)
     submitted, decision = evaluation.submitted, evaluation.decision
-    if file.task.state is State.DENIED:
-        file = settle_denied_grant(worker, file, claim, submitted.spec)
-    due = file.task.state is State.APPROVED and submitted.spec.window.opens(worker.now())
-    request = open_grant_request(worker, file, submitted.spec) if due else None
+    if record.task.state is State.DENIED:
+        record = settle_denied_grant(worker, record, claim, submitted.spec)
+    due = record.task.state is State.APPROVED and submitted.spec.window.opens(worker.now())
+    request = open_grant_request(worker, record, submitted.spec) if due else None
     if request is None or not request.counts(submitted.spec, decision.tally.approved_by):
         look = look_at(submitted.spec.window, submitted.written_at, worker.now())
-        if is_due_now(worker, file) and look != file.task.due_at:
+        if is_due_now(worker, record) and look != record.task.due_at:
             # nothing can be granted now: it is looked at again when that may have changed
             worker.ledger.apply(
-                file.task.task_id, Change(EventKind.KEPT, fields={"due_at": look}), claim=claim, at=worker.now()
+                record.task.task_id, Change(EventKind.KEPT, fields={"due_at": look}), claim=claim, at=worker.now()
             )
         return Step(decision=decision)
-    if not is_published(last.published, file):
+    if not is_published(last.published, record):
         # the revision that is granted has to be published first: approvers and `check_issuable` read the same document
-        worker.ledger.extend(file.task.task_id, claim)
-        publish(worker, file, decision)
-    check_issuable(worker, file, claim)
+        worker.ledger.extend(record.task.task_id, claim)
+        publish(worker, record, decision)
+    check_issuable(worker, record, claim)
     canary(worker)
     # the canary made sure that all lines up to now are in the ledger
-    cancel = end_request_of_others(worker, file.task.task_id, entitled=entitled(file))
+    cancel = end_request_of_others(worker, record.task.task_id, entitled=entitled(record))
     if cancel is not None:
-        _apply(worker, file, claim, EventKind.CANCELLED, cancel.event_body(Signed), State.CANCELLED)
+        _apply(worker, record, claim, EventKind.CANCELLED, cancel.event_body(Signed), State.CANCELLED)
         return Step()
-    check_not_frozen(worker, file)
+    check_not_frozen(worker, record)
     try:
-        grant_admission = admission(worker, Revision.of(file.revision.body), decision)
-        issue(worker, file, claim, decision.policy.obligations, admission=grant_admission)
+        grant_admission = admission(worker, Revision.of(record.revision.body), decision)
+        issue(worker, record, claim, decision.policy.obligations, admission=grant_admission)
     except InvalidInput:
         # its parent task ended between the committed intent and the token's creation
-        unfinished = worker.file(file.task.task_id)
+        unfinished = worker.record(record.task.task_id)
         if unfinished.task.state is State.ISSUING:
             _resume_issue(worker, unfinished, claim)
         raise
     return Step(decision=decision)
 
 
-def _resume_issue(worker: WorkerContext, file: TaskRecord, claim: int) -> Step:
+def _resume_issue(worker: WorkerContext, record: TaskRecord, claim: int) -> Step:
     """Revoke what an unfinished issue may have made; retry it or end the task."""
-    file = resolve_unfinished_issue(worker, file, claim)
-    cancel = end_request(worker, file.task.task_id, entitled=entitled(file))
-    made = [grant for grant in file.grants if grant.accessor_hmac is not None]
-    if stop := frozen(worker, file) or ended_above(worker, file):
-        return _end(worker, file, claim, why=stop)
+    record = resolve_unfinished_issue(worker, record, claim)
+    cancel = end_request(worker, record.task.task_id, entitled=entitled(record))
+    made = [grant for grant in record.grants if grant.accessor_hmac is not None]
+    if stop := frozen(worker, record) or ended_above(worker, record):
+        return _end(worker, record, claim, why=stop)
     if cancel is not None:
-        return _end(worker, file, claim, why=cancel.ends_task(EndReason.ISSUE_FAILED))
-    decision = still_grantable(worker, file) if len(made) < MAX_ATTEMPTS else None
+        return _end(worker, record, claim, why=cancel.ends_task(EndReason.ISSUE_FAILED))
+    decision = still_grantable(worker, record) if len(made) < MAX_ATTEMPTS else None
     if decision is None:
-        return _end(worker, file, claim, why=EndCause(reason=EndReason.ISSUE_FAILED, note="could not be delivered"))
-    check_attempt_due(worker, file, claim)
-    check_issuable(worker, file, claim)
+        return _end(worker, record, claim, why=EndCause(reason=EndReason.ISSUE_FAILED, note="could not be delivered"))
+    check_attempt_due(worker, record, claim)
+    check_issuable(worker, record, claim)
     canary(worker)
-    issue(worker, file, claim, decision.policy.obligations)
+    issue(worker, record, claim, decision.policy.obligations)
     return Step()
 
 
-def _replace_token(worker: WorkerContext, file: TaskRecord, claim: int, trips: Sequence[TripwireHit]) -> Step:
+def _replace_token(worker: WorkerContext, record: TaskRecord, claim: int, trips: Sequence[TripwireHit]) -> Step:
     """Issue the token that an extension needs, or end the task.
 
     The extension reaches past what the former token can live, so that one is revoked and another takes its place.
     """
-    if not is_replaced_token_unproven(file):
+    if not is_replaced_token_unproven(record):
         # as after any unfinished issue: a token that was made but is not known has to be found first
-        file = resolve_unfinished_issue(worker, file, claim)
-    why = why_end_replacing(worker, file, trips)
+        record = resolve_unfinished_issue(worker, record, claim)
+    why = why_end_replacing(worker, record, trips)
     if why is None:
-        why = issue_replacement(worker, file, claim)
+        why = issue_replacement(worker, record, claim)
     if why is None:
         return Step()
-    return _end(worker, worker.file(file.task.task_id), claim, why=why)
+    return _end(worker, worker.record(record.task.task_id), claim, why=why)
 
 
-def _renew_or_end(worker: WorkerContext, file: TaskRecord, claim: int) -> Step:
+def _renew_or_end(worker: WorkerContext, record: TaskRecord, claim: int) -> Step:
     """Renew a delivered task while everything holds, else end it at once."""
     # what was read a moment ago is enough to find a reason to end; `worker` reads anew, and alone acts
     reader = with_cached_reads(worker)
-    if is_due_now(worker, file) and why_end_blind(reader, file) is None:
+    if is_due_now(worker, record) and why_end_blind(reader, record) is None:
         # Nothing is renewed on a stream that lags or belongs to another Vault, and an agent counts as silent only once
         # the stream was read up to now. A task that ends without evidence from the stream does not wait for it.
         try:
-            read_up_to(worker, file.task.due_at)
+            read_up_to(worker, record.task.due_at)
         except AuditUntrusted:
-            revoke_without_stream(worker, file, claim)
+            revoke_without_stream(worker, record, claim)
             raise
         # the stream may have shown lines of the task, up to the canary
-        file = worker.ledger.refreshed(file)
-    file, trips = check_tripwires(worker, file)
-    why = why_end(reader, file, trips)
+        record = worker.ledger.refreshed(record)
+    record, trips = check_tripwires(worker, record)
+    why = why_end(reader, record, trips)
     if why is None:
-        if file.task.state is State.ISSUED and unwrapped(worker, file):
-            file = _apply(worker, file, claim, EventKind.UNWRAPPED, NOTHING, State.ACTIVE)
-        file = extend(worker, file, claim)
-        if file.task.is_being_replaced:
-            return _replace_token(worker, file, claim, trips)
-        file = revoke_superseded_leases(worker, file, claim)
-        why = renew_due(worker, file, claim)
+        if record.task.state is State.ISSUED and unwrapped(worker, record):
+            record = _apply(worker, record, claim, EventKind.UNWRAPPED, NOTHING, State.ACTIVE)
+        record = extend(worker, record, claim)
+        if record.task.is_being_replaced:
+            return _replace_token(worker, record, claim, trips)
+        record = revoke_superseded_leases(worker, record, claim)
+        why = renew_due(worker, record, claim)
         if why is not None:
-            file = worker.ledger.refreshed(file)
+            record = worker.ledger.refreshed(record)
     if why is not None:
         # in this turn, not the next one: until the revocation the access is still there
-        return _end(worker, file, claim, why=why)
+        return _end(worker, record, claim, why=why)
     return Step()
 
 
-def _end(worker: WorkerContext, file: TaskRecord, claim: int, last: Step = FIRST, why: EndCause | None = None) -> Step:
+def _end(
+    worker: WorkerContext, record: TaskRecord, claim: int, last: Step = FIRST, why: EndCause | None = None
+) -> Step:
     """Revoke a task and all tasks below it, and confirm their ends.
 
     The tasks below are confirmed first, then the task. `why` is the reason, where the task is not ending yet.
     """
-    file = revoke_ending(worker, file, claim, last, why)
+    record = revoke_ending(worker, record, claim, last, why)
     if why is not None and why.reason is not EndReason.COMPLETED and not worker.mode.is_daemon:
         # whoever was just cut off asks why; the proof would come too late for the answer
-        publish(worker, file, None)
-    _advance_children(worker, file, claim)
-    return confirm_or_retry(worker, file.task.task_id, claim, last)
+        publish(worker, record, None)
+    _advance_children(worker, record, claim)
+    return confirm_or_retry(worker, record.task.task_id, claim, last)
 
 
-def _seal(worker: WorkerContext, file: TaskRecord, claim: int) -> Step:
+def _seal(worker: WorkerContext, record: TaskRecord, claim: int) -> Step:
     """Seal a confirmed task after its settle window, or reopen it."""
-    if has_late_lease(file):
-        reopen(worker, file, claim, EventKind.LATE_LEASE, "a lease appeared after the task was confirmed")
+    if has_late_lease(record):
+        reopen(worker, record, claim, EventKind.LATE_LEASE, "a lease appeared after the task was confirmed")
         return Step(go_on=True)
-    if not is_settled(worker, file):
+    if not is_settled(worker, record):
         return Step()
-    _advance_children(worker, file, claim)
-    return seal_or_reopen(worker, file, claim)
+    _advance_children(worker, record, claim)
+    return seal_or_reopen(worker, record, claim)
 
 
-def _advance_children(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
+def _advance_children(worker: WorkerContext, record: TaskRecord, claim: int) -> None:
     """Advance the tasks below that come first, and keep the claim meanwhile."""
-    for child in children_due(worker, file):
-        worker.ledger.extend(file.task.task_id, claim)
+    for child in children_due(worker, record):
+        worker.ledger.extend(record.task.task_id, claim)
         # a task below that fails keeps neither the others nor the task above it from their turn
         with others_go_on(child.task_id):
             advance(worker, child.task_id, deadline=child.deadline)
 
 
 def _apply(
-    worker: WorkerContext, file: TaskRecord, claim: int, event: EventKind, body: EventBody, state: State
+    worker: WorkerContext, record: TaskRecord, claim: int, event: EventKind, body: EventBody, state: State
 ) -> TaskRecord:
     """Commit one event that moves the task to `state`; return the task."""
     change = Change(event, body, state=state)
-    return worker.ledger.change(file, change, claim=claim, at=worker.now())
+    return worker.ledger.change(record, change, claim=claim, at=worker.now())

@@ -27,7 +27,7 @@ REPLACED = "wrapping_replaced"
 """The rule of a finding: what an agent was to unwrap is not what jitvault delivered."""
 
 
-def frozen(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
+def frozen(worker: WorkerContext, record: TaskRecord) -> EndCause | None:
     """Return the freeze that covers the task as its end's cause, or None.
 
     A tripwire's freeze ends every task. An operator's freeze ends the tasks of its scope.
@@ -35,11 +35,11 @@ def frozen(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
     freeze = worker.ledger.freeze()
     if freeze:
         return EndCause(reason=EndReason.FROZEN, note=freeze.reason, line=freeze.line or "")
-    statement = freeze_of(worker, file)
+    statement = freeze_of(worker, record)
     if statement is None:
         return None
     # a freeze that covers the task by another name of its agent or owner does not show by itself that it does
-    shows = statement.scope.covers(Revision.of(file.revision.body).content)
+    shows = statement.scope.covers(Revision.of(record.revision.body).content)
     return EndCause(
         reason=EndReason.FROZEN,
         note=statement.reason,
@@ -58,47 +58,47 @@ def _tripped(trips: Sequence[TripwireHit]) -> EndCause | None:
     return EndCause(reason=first.reason, rule=first.rule.value, note=first.message, line=first.line)
 
 
-def _requested_or_due(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
+def _requested_or_due(worker: WorkerContext, record: TaskRecord) -> EndCause | None:
     """Return an entitled entity's request to end the task, or its deadline.
 
     A request that reports an interception is a finding.
     """
-    request = end_request(worker, file.task.task_id, entitled=entitled(file))
+    request = end_request(worker, record.task.task_id, entitled=entitled(record))
     if request is not None and request.reason is EndReason.INTERCEPTED:
         message = f"{request.by.name} reports: {request.note}"
-        worker.ledger.finding(file.task.task_id, REPLACED, message, worker.now())
+        worker.ledger.finding(record.task.task_id, REPLACED, message, worker.now())
     if request is not None:
         # a request to cancel has no reason; a task that was granted in the meantime is ended by it
         return request.ends_task(EndReason.OPERATOR)
-    ends_at = file.task.ends_at
+    ends_at = record.task.ends_at
     if ends_at is not None and worker.now() >= ends_at:
         return EndCause(reason=EndReason.DEADLINE, deadline=ends_at)
     return None
 
 
-def why_end(worker: WorkerContext, file: TaskRecord, trips: Sequence[TripwireHit]) -> EndCause | None:
+def why_end(worker: WorkerContext, record: TaskRecord, trips: Sequence[TripwireHit]) -> EndCause | None:
     """Return the first cause to end the task; None while it may go on."""
-    return frozen(worker, file) or _tripped(trips) or ended_above(worker, file) or _over(worker, file)
+    return frozen(worker, record) or _tripped(trips) or ended_above(worker, record) or _over(worker, record)
 
 
-def why_end_blind(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
+def why_end_blind(worker: WorkerContext, record: TaskRecord) -> EndCause | None:
     """Return the first cause that needs no evidence from the stream."""
-    return frozen(worker, file) or ended_above(worker, file) or _requested_or_due(worker, file)
+    return frozen(worker, record) or ended_above(worker, record) or _requested_or_due(worker, record)
 
 
-def why_end_replacing(worker: WorkerContext, file: TaskRecord, trips: Sequence[TripwireHit]) -> EndCause | None:
+def why_end_replacing(worker: WorkerContext, record: TaskRecord, trips: Sequence[TripwireHit]) -> EndCause | None:
     """Return the first cause while an extension replaces the task's token."""
-    above = frozen(worker, file) or _tripped(trips) or ended_above(worker, file)
-    return above or _requested_or_due(worker, file) or _forbidden(worker, file) or _drifted(worker, file)
+    above = frozen(worker, record) or _tripped(trips) or ended_above(worker, record)
+    return above or _requested_or_due(worker, record) or _forbidden(worker, record) or _drifted(worker, record)
 
 
-def _over(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
+def _over(worker: WorkerContext, record: TaskRecord) -> EndCause | None:
     """Return the first cause that lies in the task itself.
 
     That is a request, the task's token, its agent or its approval.
     """
-    grant = file.grants[-1]
-    requested = _requested_or_due(worker, file)
+    grant = record.grants[-1]
+    requested = _requested_or_due(worker, record)
     if requested is not None and requested.reason is not EndReason.DEADLINE:
         return requested
     if worker.ledger.was_revoked_by_itself(grant.accessor_hmac or ""):
@@ -106,72 +106,72 @@ def _over(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
     if requested is not None:
         return requested
     now = worker.now()
-    unclaimed = file.task.state is State.ISSUED and now > (grant.unwrap_deadline or now)
-    if unclaimed and not unwrapped(worker, file):
+    unclaimed = record.task.state is State.ISSUED and now > (grant.unwrap_deadline or now)
+    if unclaimed and not unwrapped(worker, record):
         return EndCause(reason=EndReason.UNCLAIMED, wrap_ttl_s=grant.wrap_ttl_s)
-    expired_at = early_end(grant.expires_at, grant.renew_at, file.task.ends_at)
+    expired_at = early_end(grant.expires_at, grant.renew_at, record.task.ends_at)
     if expired_at is not None and now >= expired_at:
         return TOKEN_EXPIRED
-    return _silent(worker, file) or _forbidden(worker, file) or _drifted(worker, file)
+    return _silent(worker, record) or _forbidden(worker, record) or _drifted(worker, record)
 
 
-def _silent(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
+def _silent(worker: WorkerContext, record: TaskRecord) -> EndCause | None:
     """Return a missed heartbeat as the cause.
 
     The caller has read the stream up to now, so that a line of the agent's token is not missed.
     """
-    beat_by = next_heartbeat_deadline(worker, file)
+    beat_by = next_heartbeat_deadline(worker, record)
     if beat_by is None or worker.now() < beat_by:
         return None
     note = "no audited line of its token came in time"
     return EndCause(reason=EndReason.HEARTBEAT, note=note, beat_by=beat_by)
 
 
-def _forbidden(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
+def _forbidden(worker: WorkerContext, record: TaskRecord) -> EndCause | None:
     """Return why the task may not go on by policy, or None.
 
     Its requester is disabled, its approvals do not hold any more, or the policy does not permit that it is renewed.
     """
-    revision = Revision.of(file.revision.body)
+    revision = Revision.of(record.revision.body)
     requester = revision.content.requester
     entity = worker.identity.by_id(requester.entity)
     if entity is None or entity.disabled:
         return EndCause(reason=EndReason.POLICY, note=f"the requester {requester.name} is disabled or gone")
-    lapse = approval_lapse_reason(worker, file)
+    lapse = approval_lapse_reason(worker, record)
     if lapse:
         return lapse
-    window_s = next((body.extension.window_s for _, body in said(reversed(file.events), Extended)), None)
+    window_s = next((body.extension.window_s for _, body in said(reversed(record.events), Extended)), None)
     why = why_not_renewed(worker, revision, window_s)
     return EndCause(reason=EndReason.POLICY, note=why) if why else None
 
 
-def _drifted(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
+def _drifted(worker: WorkerContext, record: TaskRecord) -> EndCause | None:
     """Return drift as the cause.
 
     There is drift where Vault does not have any more what was approved.
     """
-    drift = drift_since_approval(worker, file)
+    drift = drift_since_approval(worker, record)
     if drift is None:
         return None
     return EndCause(reason=EndReason.DRIFT, note=f"it is not what was approved: {drift:.300}")
 
 
-def record_end_notes(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
+def record_end_notes(worker: WorkerContext, record: TaskRecord, claim: int) -> None:
     """Record notes that were signed on the task's end after it began to end.
 
     The reason of the end that is in the chain does not change. The kill switch has its person sign after the tokens are
     revoked, so that its note is in the chain before, without the signature.
     """
-    bodies = (body for _, body in said(file.events, EventBody))
+    bodies = (body for _, body in said(record.events, EventBody))
     signed = (body for body in bodies if isinstance(body, Signed) or (isinstance(body, EndCause) and body.signed))
     known = {(body.by, body.note) for body in signed}
-    for request in end_reasons(worker, file.task.task_id, entitled=entitled(file)):
+    for request in end_reasons(worker, record.task.task_id, entitled=entitled(record)):
         if (request.by.id, request.note) not in known:
             noted = Change(EventKind.NOTED, request.event_body(Signed))
-            worker.ledger.apply(file.task.task_id, noted, claim=claim, at=worker.now())
+            worker.ledger.apply(record.task.task_id, noted, claim=claim, at=worker.now())
 
 
-def unwrapped(worker: WorkerContext, file: TaskRecord) -> bool:
+def unwrapped(worker: WorkerContext, record: TaskRecord) -> bool:
     """Return whether anyone has unwrapped the task's token."""
-    accessor_hmac = file.grants[-1].accessor_hmac
+    accessor_hmac = record.grants[-1].accessor_hmac
     return accessor_hmac is not None and worker.ledger.was_unwrapped(accessor_hmac)

@@ -50,14 +50,15 @@ class Step:
     """What one turn hands to the next one.
 
     This is besides what the turn wrote to the ledger. `go_on` asks for another turn at once. `evaluated` is the
-    evaluation by which the request was admitted just now, and `file` the task as it is now, where the turn knows that;
-    before the first turn it was verified just now, and `published` is what was published of it. `tries` and `waits`
-    count the retries and the quiet seconds so far, and `forced` says that Vault was made to forget the task's leases.
+    evaluation by which the request was admitted just now. `record` is the task as it is now, where the turn knows
+    that; before the first turn it was verified just now, and `published` is what was published of it. `tries` and
+    `waits` count the retries and the quiet seconds so far. `forced` says that Vault was made to forget the task's
+    leases.
     """
 
     go_on: bool = False
     evaluated: Evaluation | None = None
-    file: TaskRecord | None = None
+    record: TaskRecord | None = None
     published: PublishedDocument | None = None
     decision: RequestDecision | None = None
     tries: int = 0
@@ -77,20 +78,22 @@ def again_after_pause(worker: WorkerContext, last: Step) -> Step | None:
     if last.tries >= _TRIES or worker.is_late(pause_s):
         return None
     worker.clock.sleep(pause_s)
-    return replace(last, go_on=True, evaluated=None, file=None, published=None, tries=last.tries + 1)
+    return replace(last, go_on=True, evaluated=None, record=None, published=None, tries=last.tries + 1)
 
 
-def revoke_ending(worker: WorkerContext, file: TaskRecord, claim: int, last: Step, why: EndCause | None) -> TaskRecord:
+def revoke_ending(
+    worker: WorkerContext, record: TaskRecord, claim: int, last: Step, why: EndCause | None
+) -> TaskRecord:
     """Revoke and look up the credentials of a task that ends.
 
     This includes the credentials of the tasks below. `why` is the reason, where the task is not ending yet. Returns the
     task after it.
     """
-    if why is None and not (last.tries or last.waits) and is_any_live(worker, proven_before(file)):
+    if why is None and not (last.tries or last.waits) and is_any_live(worker, proven_before(record)):
         # checked before anything that can fail: a restored Vault has brought a confirmed credential back
-        file = reopen(worker, file, claim, EventKind.UNPROVEN, BACK)
-    record_round(worker, file)
-    return revoke_tree(worker, file, claim, why=why)
+        record = reopen(worker, record, claim, EventKind.UNPROVEN, BACK)
+    record_round(worker, record)
+    return revoke_tree(worker, record, claim, why=why)
 
 
 def confirm_or_retry(worker: WorkerContext, task_id: str, claim: int, last: Step) -> Step:
@@ -105,137 +108,137 @@ def confirm_or_retry(worker: WorkerContext, task_id: str, claim: int, last: Step
     if revoke_wrappings(worker, found, claim):
         found = collect_evidence(worker, task_id)
     outcome = record_judgement(worker, found, claim)
-    file = outcome.file
+    record = outcome.record
     if outcome.back:
-        file = reopen(worker, file, claim, EventKind.UNPROVEN, BACK)
+        record = reopen(worker, record, claim, EventKind.UNPROVEN, BACK)
     if outcome.proven and outcome.quiet.ok:
-        return Step(file=file)
+        return Step(record=record)
     quiet_s = QUIET.total_seconds()
     if outcome.soon and last.waits < _QUIET_WAITS:
         if worker.mode.is_daemon or worker.is_late(quiet_s):
-            return Step(file=file)
+            return Step(record=record)
         worker.clock.sleep(quiet_s)
-        return replace(last, go_on=True, file=None, waits=last.waits + 1)
+        return replace(last, go_on=True, record=None, waits=last.waits + 1)
     if not outcome.proven:
         retry = again_after_pause(worker, last)
         if retry is not None:
             return retry
-    return _leave_unconfirmed(worker, file, claim, last)
+    return _leave_unconfirmed(worker, record, claim, last)
 
 
-def _leave_unconfirmed(worker: WorkerContext, file: TaskRecord, claim: int, last: Step) -> Step:
+def _leave_unconfirmed(worker: WorkerContext, record: TaskRecord, claim: int, last: Step) -> Step:
     """Leave the task for a later try, or force it closed.
 
     It is forced closed if an operator signed a request for that. With a signed request, Vault is first made to forget
     the leases that it still holds, and the next turn looks up and judges once more. Only after that is the task closed
     without proof.
     """
-    worker.ledger.tell_unproven(file.task.task_id, worker.now())
-    request = _force_request(worker, file)
+    worker.ledger.tell_unproven(record.task.task_id, worker.now())
+    request = _force_request(worker, record)
     if request is None:
         return Step()
-    if not last.forced and force_revoke(worker, file, claim, request):
+    if not last.forced and force_revoke(worker, record, claim, request):
         return Step(go_on=True, tries=_TRIES, forced=True)
-    close_without_proof(worker, file, claim, request)
+    close_without_proof(worker, record, claim, request)
     return Step()
 
 
-def _force_request(worker: WorkerContext, file: TaskRecord) -> EndRequest | None:
+def _force_request(worker: WorkerContext, record: TaskRecord) -> EndRequest | None:
     """Return an operator's signed request to close the task without proof."""
-    entitled = may_end(Revision.of(file.revision.body).content)
-    return force_request(worker, file.task.task_id, entitled=entitled, after=_last_confirmed_at(file))
+    entitled = may_end(Revision.of(record.revision.body).content)
+    return force_request(worker, record.task.task_id, entitled=entitled, after=_last_confirmed_at(record))
 
 
-def _last_confirmed_at(file: TaskRecord) -> datetime | None:
+def _last_confirmed_at(record: TaskRecord) -> datetime | None:
     """Return when the task was last confirmed; None if it never was.
 
     A request to force that was signed before then had nothing to force, and does not count for what came later.
     """
-    times = [datetime.fromisoformat(event.at) for event in file.events if event.kind == EventKind.CONFIRMED]
+    times = [datetime.fromisoformat(event.at) for event in record.events if event.kind == EventKind.CONFIRMED]
     return max(times, default=None)
 
 
-def is_settled(worker: WorkerContext, file: TaskRecord) -> bool:
+def is_settled(worker: WorkerContext, record: TaskRecord) -> bool:
     """Return whether a confirmed task's settle window may be over.
 
     Near its end this says yes too early, and `seal` decides by Vault's clock.
     """
-    settled = settles_at(tokens_of(file), worker.ledger.trail(file), worker.settle_window)
+    settled = settles_at(tokens_of(record), worker.ledger.trail(record), worker.settle_window)
     return settled is None or worker.now() + _SKEW >= settled
 
 
-def seal_or_reopen(worker: WorkerContext, file: TaskRecord, claim: int) -> Step:
+def seal_or_reopen(worker: WorkerContext, record: TaskRecord, claim: int) -> Step:
     """Seal a task whose settle window is over, or reopen it.
 
     The task is reopened where a late lease appeared or its proof does not hold any more. The tasks below had their
     turn.
     """
-    open_below = unproven_below(worker, file.task.task_id)
+    open_below = unproven_below(worker, record.task.task_id)
     if open_below:
         why = f"tasks below it are not proven any more: {', '.join(open_below)}"
-        reopen(worker, file, claim, EventKind.UNPROVEN, why)
+        reopen(worker, record, claim, EventKind.UNPROVEN, why)
         return Step(go_on=True)
-    found = collect_reconciled(worker, file.task.task_id, claim)
-    if has_late_lease(found.file):
+    found = collect_reconciled(worker, record.task.task_id, claim)
+    if has_late_lease(found.record):
         return Step(go_on=True)
     doubt = why_proof_fails_now(worker, found)
     if doubt:
-        reopen(worker, found.file, claim, EventKind.UNPROVEN, doubt)
+        reopen(worker, found.record, claim, EventKind.UNPROVEN, doubt)
         return Step(go_on=True)
     if not seal(worker, found, claim):
-        _close_unsealed(worker, worker.file(file.task.task_id), claim)
+        _close_unsealed(worker, worker.record(record.task.task_id), claim)
     return Step()
 
 
-def _close_unsealed(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
+def _close_unsealed(worker: WorkerContext, record: TaskRecord, claim: int) -> None:
     """Close a task that cannot be sealed, where an operator signed for that."""
-    if why_seal_postponed(file.events) is None:
+    if why_seal_postponed(record.events) is None:
         return
-    request = _force_request(worker, file)
+    request = _force_request(worker, record)
     if request is not None:
-        close_without_proof(worker, file, claim, request)
+        close_without_proof(worker, record, claim, request)
 
 
-def reopen(worker: WorkerContext, file: TaskRecord, claim: int, event: EventKind, why: str) -> TaskRecord:
+def reopen(worker: WorkerContext, record: TaskRecord, claim: int, event: EventKind, why: str) -> TaskRecord:
     """Reopen a task whose proof does not hold, and return it.
 
     The task has to end again. After a restore of Vault, nothing observed before it counts, and a late lease can be the
     sign of a restore. So every credential is looked up and revoked again. Until the task is judged anew, check 7 says
     why it was reopened: should this process die here, the rows of the other checks still hold.
     """
-    task_id = file.task.task_id
-    issued = [grant for grant in file.grants if grant.verdict is not Verdict.NEVER_ISSUED]
+    task_id = record.task.task_id
+    issued = [grant for grant in record.grants if grant.verdict is not Verdict.NEVER_ISSUED]
     grants = [replace(grant, verdict=Verdict.ACKNOWLEDGED) for grant in issued]
-    leases = [replace(lease, verdict=Verdict.ACKNOWLEDGED) for lease in file.leases]
+    leases = [replace(lease, verdict=Verdict.ACKNOWLEDGED) for lease in record.leases]
     again = Missing(lack=Lack.REOPENED, about=why[:MOST_TEXT])
     check = CheckRow(QUIET_N, ok=False, evidence=again, task_id=task_id, subject=task_id)
     change = Change(event, EventBody(note=why), state=State.ENDING, rows=(*grants, *leases, check))
-    file = worker.ledger.change(file, change, claim=claim, at=worker.now())
-    record_round(worker, file)
-    return file
+    record = worker.ledger.change(record, change, claim=claim, at=worker.now())
+    record_round(worker, record)
+    return record
 
 
-def record_round(worker: WorkerContext, file: TaskRecord) -> None:
+def record_round(worker: WorkerContext, record: TaskRecord) -> None:
     """Record a finding for a task that was confirmed and reopened repeatedly."""
-    if not is_going_round(file.events):
+    if not is_going_round(record.events):
         return
-    task_id = file.task.task_id
+    task_id = record.task.task_id
     message = (
         f"its end was called proven {MOST_ROUNDS} times and did not stay so, the last time because "
-        f"{why_reopened(file.events)}. It is called proven again only when it can be sealed; "
+        f"{why_reopened(record.events)}. It is called proven again only when it can be sealed; "
         f"`jitvault revoke {task_id} --force --reason WHY` closes it without proof"
     )
     worker.ledger.finding(task_id, "goes_round", message, worker.now())
 
 
-def revoke_late_lease(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
+def revoke_late_lease(worker: WorkerContext, record: TaskRecord, claim: int) -> None:
     """Revoke a lease that appeared after the task was closed.
 
     A finding is recorded. The task stays sealed.
     """
-    worker.ledger.finding(file.task.task_id, *AFTER_SEAL, worker.now())
-    revoke(worker, file, claim)
-    found = collect_evidence(worker, file.task.task_id)
+    worker.ledger.finding(record.task.task_id, *AFTER_SEAL, worker.now())
+    revoke(worker, record, claim)
+    found = collect_evidence(worker, record.task.task_id)
     judged = judge(worker, found)
     change = Change(EventKind.JUDGED, Judged(canary=found.newest.place.offset), rows=(*judged.leases, *judged.checks))
-    worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
+    worker.ledger.apply(record.task.task_id, change, claim=claim, at=worker.now())

@@ -35,38 +35,38 @@ def read_for_turn(
     revoked.
     """
     if known is not None and _needs_no_stream(worker, known):
-        file = known
+        record = known
     else:
-        file = _read_with_stream(worker, task_id, claim, known)
-    if file.task.state in DELIVERED_STATES and worker.ledger.is_long(file):
+        record = _read_with_stream(worker, task_id, claim, known)
+    if record.task.state in DELIVERED_STATES and worker.ledger.is_long(record):
         # an agent that made very many lines must not keep its access while they are read
-        file = _revoke_if_ending(worker, file, claim)
-    if file.task.state in BEFORE_GRANT | DELIVERED_STATES:
-        return file, ()
-    return check_tripwires(worker, file)
+        record = _revoke_if_ending(worker, record, claim)
+    if record.task.state in BEFORE_GRANT | DELIVERED_STATES:
+        return record, ()
+    return check_tripwires(worker, record)
 
 
-def check_tripwires(worker: WorkerContext, file: TaskRecord) -> tuple[TaskRecord, Sequence[TripwireHit]]:
+def check_tripwires(worker: WorkerContext, record: TaskRecord) -> tuple[TaskRecord, Sequence[TripwireHit]]:
     """Record the tripwires that the task's lines hit; return the task and them."""
-    trips = watch(worker, file)
+    trips = watch(worker, record)
     if trips:
         # a hit is a finding, which is published with the task
-        file = worker.ledger.refreshed(file)
-    return file, trips
+        record = worker.ledger.refreshed(record)
+    return record, trips
 
 
-def revoke_without_stream(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
+def revoke_without_stream(worker: WorkerContext, record: TaskRecord, claim: int) -> None:
     """Revoke what has to end, although the stream cannot be read.
 
     Without the stream nothing is issued and nothing is confirmed, but revocation goes on.
     """
-    if file.task.state in DELIVERED_STATES or is_replaced_token_unproven(file):
-        _revoke_if_ending(replace(worker, is_blind=True), file, claim)
-    elif file.task.state is State.ENDING:
-        revoke_tree(worker, file, claim)
+    if record.task.state in DELIVERED_STATES or is_replaced_token_unproven(record):
+        _revoke_if_ending(replace(worker, is_blind=True), record, claim)
+    elif record.task.state is State.ENDING:
+        revoke_tree(worker, record, claim)
 
 
-def _needs_no_stream(worker: WorkerContext, file: TaskRecord) -> bool:
+def _needs_no_stream(worker: WorkerContext, record: TaskRecord) -> bool:
     """Return whether this turn of a worker daemon leaves the stream to the daemon's loops.
 
     Before the grant nothing depends on the stream, and the grant itself waits for a canary. A scheduled renewal waits
@@ -75,24 +75,24 @@ def _needs_no_stream(worker: WorkerContext, file: TaskRecord) -> bool:
     """
     if not worker.mode.is_daemon:
         return False
-    is_renewal = worker.mode.cache is not None and file.task.state in DELIVERED_STATES
-    return is_renewal or file.task.state in BEFORE_GRANT
+    is_renewal = worker.mode.cache is not None and record.task.state in DELIVERED_STATES
+    return is_renewal or record.task.state in BEFORE_GRANT
 
 
 def _read_with_stream(worker: WorkerContext, task_id: str, claim: int, known: TaskRecord | None) -> TaskRecord:
     """Record what the stream says, and return the task as it is then."""
     is_delivered = known is not None and known.task.state in DELIVERED_STATES
     unread = _read_stream(worker, until=worker.clock.monotonic() + _READ_FIRST_S if is_delivered else None)
-    file = verify_again(worker, task_id, known)
+    record = verify_again(worker, task_id, known)
     if isinstance(unread, AuditLagging):
-        if file.task.state in DELIVERED_STATES:
-            _revoke_if_ending(replace(worker, is_blind=True), file, claim)
+        if record.task.state in DELIVERED_STATES:
+            _revoke_if_ending(replace(worker, is_blind=True), record, claim)
         unread = _read_stream(worker)
-        file = verify_again(worker, task_id, file)
+        record = verify_again(worker, task_id, record)
     if unread:
-        revoke_without_stream(worker, file, claim)
+        revoke_without_stream(worker, record, claim)
         raise unread
-    return file
+    return record
 
 
 def _read_stream(worker: WorkerContext, *, until: float | None = None) -> AuditUntrusted | None:
@@ -107,7 +107,7 @@ def _read_stream(worker: WorkerContext, *, until: float | None = None) -> AuditU
     return None
 
 
-def _revoke_if_ending(worker: WorkerContext, file: TaskRecord, claim: int) -> TaskRecord:
+def _revoke_if_ending(worker: WorkerContext, record: TaskRecord, claim: int) -> TaskRecord:
     """Revoke a task that has to end whatever its lines say; return the task."""
-    ending = why_end_blind(worker, file)
-    return file if ending is None else revoke_tree(worker, file, claim, why=ending)
+    ending = why_end_blind(worker, record)
+    return record if ending is None else revoke_tree(worker, record, claim, why=ending)

@@ -119,12 +119,12 @@ class Notifier:
         return told
 
     def _parties(self, task_id: str | None) -> dict[str, object]:
-        file = self._ledger.file(task_id) if task_id else None
-        if file is None:
+        record = self._ledger.record(task_id) if task_id else None
+        if record is None:
             return {}
-        content = Revision.of(file.revision.body).content
+        content = Revision.of(record.revision.body).content
         parties = {part: getattr(content, part).name for part in ("requester", "agent", "owner")}
-        notify = list(last_decision(file).policy.obligations.notify)
+        notify = list(last_decision(record).policy.obligations.notify)
         return {**parties, "risk": content.risk, "notify": notify, "frozen": self._freeze(content)}
 
     def _freeze(self, content: RevisionContent) -> dict[str, object] | None:

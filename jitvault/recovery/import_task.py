@@ -49,7 +49,7 @@ def import_task(worker: WorkerContext, case: RecoveryCase) -> TaskRecord | None:
     if case.action is RecoveryAction.ANEW:
         decision = readmit_request(worker, task_id, published_copy=case.published)
     elif case.action is not RecoveryAction.TOLD:
-        known = worker.ledger.file(task_id)
+        known = worker.ledger.record(task_id)
         if known is None:
             parent = case.published.parent
             if parent is not None and worker.ledger.task(parent) is None:
@@ -57,10 +57,10 @@ def import_task(worker: WorkerContext, case: RecoveryCase) -> TaskRecord | None:
             _create(worker, case)
         else:
             with worker.ledger.claim(task_id) as claim:
-                _go_on(worker, worker.file(task_id), case, claim)
-    file = worker.file(task_id)
-    publish(worker, file, decision)
-    return file
+                _go_on(worker, worker.record(task_id), case, claim)
+    record = worker.record(task_id)
+    publish(worker, record, decision)
+    return record
 
 
 def _create(worker: WorkerContext, case: RecoveryCase) -> None:
@@ -104,19 +104,19 @@ def _create(worker: WorkerContext, case: RecoveryCase) -> None:
     worker.ledger.create(task, change, at=now)
 
 
-def _go_on(worker: WorkerContext, file: TaskRecord, case: RecoveryCase, claim: int) -> None:
+def _go_on(worker: WorkerContext, record: TaskRecord, case: RecoveryCase, claim: int) -> None:
     """Extend the chain of a task that the ledger has in an older state.
 
     Raises SecurityFinding where its rows were edited: the chain would vouch for them from then on.
     """
-    check_integrity(worker, file)
+    check_integrity(worker, record)
     published = case.published
     now = worker.now()
     if case.action is RecoveryAction.GOES_ON:
-        kept = renewed(worker, file)
+        kept = renewed(worker, record)
         # the decision in this ledger still holds
-        body = _body(case, (), file.task.digest)
-        due: dict[str, Any] = {} if file.task.state in OVER else {"due_at": now}
+        body = _body(case, (), record.task.digest)
+        due: dict[str, Any] = {} if record.task.state in OVER else {"due_at": now}
         worker.ledger.apply(
             published.task_id, Change(EventKind.RECOVERED, body, rows=kept, fields=due), claim=claim, at=now
         )
@@ -124,22 +124,22 @@ def _go_on(worker: WorkerContext, file: TaskRecord, case: RecoveryCase, claim: i
     state = _state(case)
     fields: dict[str, Any] = {"revision": published.revision, "digest": published.digest, "due_at": None}
     if state is State.ENDING:
-        fields |= {"due_at": now, "ending_at": file.task.ending_at or now}
+        fields |= {"due_at": now, "ending_at": record.task.ending_at or now}
     if state is not State.CANCELLED:
-        fields["end_reason"] = file.task.end_reason or _end_reason(published)
-    grants = grants_of(worker, case, file.grants) if case.receipt is None else ()
-    earlier = tuple(replace(grant, settled=True) for grant in file.grants) if grants else file.grants
+        fields["end_reason"] = record.task.end_reason or _end_reason(published)
+    grants = grants_of(worker, case, record.grants) if case.receipt is None else ()
+    earlier = tuple(replace(grant, settled=True) for grant in record.grants) if grants else record.grants
     if case.receipt:
         proof = case.receipt.proof
         fields |= {"receipt": published.receipt, "dead_ms": proof.dead_ms, "confirmed_ms": proof.confirmed_ms}
         earlier = tuple(replace(grant, settled=True) for grant in earlier)
     rows: list[Row] = [*earlier, *grants]
-    decision = _decision(worker, case) if published.digest != file.task.digest else None
+    decision = _decision(worker, case) if published.digest != record.task.digest else None
     if decision is not None:
         rows += _opened(case, decision)
     body = _body(case, grants, published.digest, ended=state is State.ENDING, decision=decision)
     if case.receipt:
-        rows += verdicts_of(case, file)
+        rows += verdicts_of(case, record)
     worker.ledger.apply(
         published.task_id, Change(EventKind.RECOVERED, body, state=state, fields=fields, rows=rows), claim=claim, at=now
     )

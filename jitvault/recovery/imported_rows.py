@@ -124,13 +124,13 @@ def _cap(role: str) -> timedelta:
         return max(CAPS.values())
 
 
-def renewed(worker: WorkerContext, file: TaskRecord) -> tuple[GrantRow, ...]:
+def renewed(worker: WorkerContext, record: TaskRecord) -> tuple[GrantRow, ...]:
     """Return the token of a task that goes on, with its expiry in Vault.
 
     The token may have been renewed since the ledger was saved.
     """
-    grant = file.grants[-1] if file.grants else None
-    if grant is None or grant.wrapped_accessor is None or file.task.state not in DELIVERED_STATES:
+    grant = record.grants[-1] if record.grants else None
+    if grant is None or grant.wrapped_accessor is None or record.task.state not in DELIVERED_STATES:
         return ()
     facts = worker.tokens.lookup_accessor(grant.wrapped_accessor)
     if facts is None:
@@ -185,7 +185,7 @@ def _checks_of(task_id: str, proof: SettledProof, token: GrantRow) -> list[Check
     return [CheckRow(one.n, one.ok, one.evidence, task_id=task_id, subject=whose) for whose, one in (*told, *own)]
 
 
-def verdicts_of(case: RecoveryCase, file: TaskRecord) -> list[Row]:
+def verdicts_of(case: RecoveryCase, record: TaskRecord) -> list[Row]:
     """Return the ledger's grants and leases of a closed task.
 
     They have the verdicts of the task's receipt.
@@ -194,7 +194,8 @@ def verdicts_of(case: RecoveryCase, file: TaskRecord) -> list[Row]:
     grants = {told.grant: told.verdict for told in said.grants} if said else {}
     leases = {told.lease_id: told.verdict for told in said.proof.leases} if said else {}
     rows: list[Row] = [
-        replace(grant, settled=True, verdict=grants.get(grant.grant_id, Verdict.UNVERIFIABLE)) for grant in file.grants
+        replace(grant, settled=True, verdict=grants.get(grant.grant_id, Verdict.UNVERIFIABLE))
+        for grant in record.grants
     ]
-    rows += [replace(lease, verdict=leases.get(lease.lease_id, Verdict.UNVERIFIABLE)) for lease in file.leases]
+    rows += [replace(lease, verdict=leases.get(lease.lease_id, Verdict.UNVERIFIABLE)) for lease in record.leases]
     return rows

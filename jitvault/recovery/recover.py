@@ -225,13 +225,13 @@ def _missed(worker: WorkerContext, files: AuditFiles) -> set[str]:
     The tokens are those of imported tasks.
     """
     source_of = {one.line: one.source for one in files.made}
-    lines = {line for task_id in _taken_in(worker) for line in _lines_of(worker.file(task_id))} & source_of.keys()
+    lines = {line for task_id in _taken_in(worker) for line in _lines_of(worker.record(task_id))} & source_of.keys()
     counting = {name for name, reading in worker.ledger.readings().items() if reading.vouched}
     return {source_of[line] for line in worker.ledger.unknown_lines(lines)} & counting
 
 
-def _lines_of(file: TaskRecord) -> set[str]:
-    return {grant.line for _, body in said(file.events, Recovered) for grant in body.grants if grant.line}
+def _lines_of(record: TaskRecord) -> set[str]:
+    return {grant.line for _, body in said(record.events, Recovered) for grant in body.grants if grant.line}
 
 
 def _read_from_the_past(worker: WorkerContext) -> list[str]:
@@ -258,7 +258,7 @@ def _taken_in(worker: WorkerContext) -> list[str]:
     Those of a run that died are included.
     """
     ending = [task.task_id for task in worker.ledger.tasks({State.ENDING})]
-    return [name for name in ending if any(event.kind == EventKind.RECOVERED for event in worker.file(name).events)]
+    return [name for name in ending if any(event.kind == EventKind.RECOVERED for event in worker.record(name).events)]
 
 
 def _sweep(worker: WorkerContext, deadline: float) -> SweepResult:

@@ -183,8 +183,8 @@ def _alive(worker: WorkerContext, roles: Iterable[str], meanwhile: Callable[[], 
 def _case(
     worker: WorkerContext, published: PublishedTask, files: AuditFiles, of_task: Mapping[str, Sequence[IssuedToken]]
 ) -> RecoveryCase:
-    file = worker.ledger.file(published.task_id)
-    here = _here(file, published) if file else None
+    record = worker.ledger.record(published.task_id)
+    here = _here(record, published) if record else None
     if here is not None and (here.holds or here.told):
         return RecoveryCase(
             published, RecoveryAction.KEPT if here.holds else RecoveryAction.TOLD, (), (), None, None, (), ""
@@ -207,14 +207,14 @@ def _case(
     )
 
 
-def _here(file: TaskRecord, published: PublishedTask) -> LedgerState:
-    events = {event.seq: event.hash for event in file.events}
-    told = any(body.from_ == published.chain_and_state for _, body in said(file.events, Recovered))
+def _here(record: TaskRecord, published: PublishedTask) -> LedgerState:
+    events = {event.seq: event.hash for event in record.events}
+    told = any(body.from_ == published.chain_and_state for _, body in said(record.events, Recovered))
     return LedgerState(
-        state=file.task.state,
-        requester=file.task.requester,
-        digest=file.task.digest,
-        grant_id=file.grants[-1].grant_id if file.grants else None,
+        state=record.task.state,
+        requester=record.task.requester,
+        digest=record.task.digest,
+        grant_id=record.grants[-1].grant_id if record.grants else None,
         holds=events.get(published.chain.seq) == published.chain.head,
         told=told,
     )

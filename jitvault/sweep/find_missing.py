@@ -33,23 +33,23 @@ def find_missing(worker: WorkerContext, inventory: Inventory) -> tuple[list[Miss
         if row.task_id not in files:
             # read after the look-up: a credential that was revoked in the meantime is not missing
             try:
-                again = worker.ledger.file(row.task_id)
+                again = worker.ledger.record(row.task_id)
             except CorruptRecord as error:
                 waiting.append(_waiting(owned, str(error)))
                 continue
             if again is None:
                 continue
             files[row.task_id] = again
-        file = files[row.task_id]
-        present = _again(file, row)
+        record = files[row.task_id]
+        present = _again(record, row)
         if present is None or present.verdict not in _BELIEVED:
             continue
         if not is_older(row.issued_at, inventory, worker.settle_window):
             waiting.append(_waiting(owned, "too young to judge"))
-        elif _is_open(file, owned):
+        elif _is_open(record, owned):
             waiting.append(_waiting(owned, f"an act on it of task {row.task_id} is open"))
         else:
-            ghosts.append(_explained(worker, inventory, file, present, owned))
+            ghosts.append(_explained(worker, inventory, record, present, owned))
     young = [g for g in ghosts if g.at is not None and not is_older(g.at, inventory, worker.settle_window)]
     waiting += [_waiting(ghost.owned, f"too young to judge: {ghost.why}") for ghost in young]
     return [ghost for ghost in ghosts if ghost not in young], waiting
@@ -73,15 +73,15 @@ def _gone(worker: WorkerContext, inventory: Inventory) -> Iterator[GrantRow | Le
             yield lease
 
 
-def _again(file: TaskRecord, row: GrantRow | LeaseRow) -> GrantRow | LeaseRow | None:
+def _again(record: TaskRecord, row: GrantRow | LeaseRow) -> GrantRow | LeaseRow | None:
     if isinstance(row, LeaseRow):
-        return next((lease for lease in file.leases if lease.lease_id == row.lease_id), None)
-    return next((grant for grant in file.grants if grant.grant_id == row.grant_id), None)
+        return next((lease for lease in record.leases if lease.lease_id == row.lease_id), None)
+    return next((grant for grant in record.grants if grant.grant_id == row.grant_id), None)
 
 
-def _is_open(file: TaskRecord, owned: Owned) -> bool:
+def _is_open(record: TaskRecord, owned: Owned) -> bool:
     states = (OpState.INTENDED, OpState.UNKNOWN)
-    return any(op.state in states and op.subject == owned.subject for op in file.operations)
+    return any(op.state in states and op.subject == owned.subject for op in record.operations)
 
 
 def _waiting(owned: Owned, why: str) -> Classification:
@@ -89,14 +89,14 @@ def _waiting(owned: Owned, why: str) -> Classification:
 
 
 def _explained(
-    worker: WorkerContext, inventory: Inventory, file: TaskRecord, row: GrantRow | LeaseRow, owned: Owned
+    worker: WorkerContext, inventory: Inventory, record: TaskRecord, row: GrantRow | LeaseRow, owned: Owned
 ) -> MissingCredential:
-    trail = worker.ledger.trail(file)
+    trail = worker.ledger.trail(record)
     names = {owned.subject}
     if isinstance(row, LeaseRow):
-        expires_at = _expiry(worker, file, row)
+        expires_at = _expiry(worker, record, row)
         names.add(worker.hasher.hash(row.lease_id))
-        grant = next((g for g in file.grants if g.grant_id == row.grant_id), None)
+        grant = next((g for g in record.grants if g.grant_id == row.grant_id), None)
         token_is_gone = grant is None or not is_any_live(worker, [grant])
     else:
         expires_at, token_is_gone = row.expires_at, False
@@ -111,13 +111,13 @@ def _explained(
     )
 
 
-def _expiry(worker: WorkerContext, file: TaskRecord, lease: LeaseRow) -> datetime | None:
+def _expiry(worker: WorkerContext, record: TaskRecord, lease: LeaseRow) -> datetime | None:
     """Return when a lease expired at the latest, by its role's settings now.
 
     None where the configuration does not say.
     """
     try:
-        entry = Revision.of(file.revision.body).access_at(lease.path)
+        entry = Revision.of(record.revision.body).access_at(lease.path)
     except CorruptRecord:
         # the task is swept nevertheless; only when the lease expired is not known
         return None

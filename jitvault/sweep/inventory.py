@@ -179,16 +179,16 @@ def _open_creates(worker: WorkerContext, grants: Sequence[GrantRow]) -> list[Pen
     """
     found = []
     for grant in grants:
-        file = worker.legible(grant.task_id) if grant.issued_at is None and not grant.settled else None
-        if file is None:
+        record = worker.legible(grant.task_id) if grant.issued_at is None and not grant.settled else None
+        if record is None:
             continue
-        trail = worker.ledger.trail(file)
+        trail = worker.ledger.trail(record)
         lines = [
             o
             for o in trail.observations
             if o.kind is Kind.TOKEN_CREATED and o.op == grant.create_op and o.actor in trail.worker_accessors
         ]
-        sent_at = next((op.sent_at for op in file.operations if op.op_id == grant.create_op), file.task.created_at)
+        sent_at = next((op.sent_at for op in record.operations if op.op_id == grant.create_op), record.task.created_at)
         since, until = sent_at - MAX_SKEW, sent_at + worker.settle_window + MAX_SKEW
         if any(o.closing for o in lines):
             since, until = min(o.at for o in lines), max(o.at for o in lines if o.closing)

@@ -130,11 +130,11 @@ def _closed(worker: WorkerContext, inventory: Inventory) -> Iterator[Closed]:
     They stay visible, but no task ends their credentials: what Vault has of them is an untracked credential.
     """
     for task in inventory.tasks.values():
-        file = worker.legible(task.task_id) if task.state is State.UNVERIFIED else None
-        forced = forced_of(file) if file else None
-        if file and forced:
-            tokens = [g.accessor_hmac or g.grant_id for g in file.grants if g.verdict is Verdict.UNVERIFIABLE]
-            leases = [lease.lease_id for lease in file.leases if lease.verdict is Verdict.UNVERIFIABLE]
+        record = worker.legible(task.task_id) if task.state is State.UNVERIFIED else None
+        forced = forced_of(record) if record else None
+        if record and forced:
+            tokens = [g.accessor_hmac or g.grant_id for g in record.grants if g.verdict is Verdict.UNVERIFIABLE]
+            leases = [lease.lease_id for lease in record.leases if lease.verdict is Verdict.UNVERIFIABLE]
             yield Closed(task.task_id, forced.name, forced.reason, (*tokens, *leases))
 
 

@@ -113,13 +113,13 @@ class Pool:
             name = f"advance-{n + 1}"
             self._supervisor.start(name, _WorkerThread(self, name).serve)
 
-    def _log_unproven(self, file: TaskRecord) -> None:
+    def _log_unproven(self, record: TaskRecord) -> None:
         """Log why a task's end stays unproven, each reason once.
 
         A reason that is gone at the next look is never logged.
         """
-        task_id = file.task.task_id
-        why = unproven_reason(file)
+        task_id = record.task.task_id
+        why = unproven_reason(record)
         with self._changed:
             told = self._unproven.pop(task_id, None)
             if why is not None:
@@ -194,11 +194,11 @@ class _WorkerThread:
         until = worker.clock.monotonic() + patience_s
         with worker.ledger.moves() as moved:
             try:
-                file = advance_or_end_lost(worker, job.task_id, hint=job.hint, deadline=until)
+                record = advance_or_end_lost(worker, job.task_id, hint=job.hint, deadline=until)
             finally:
                 self._count_moves(moved.values())
-        pool._log_unproven(file)
-        self._done(job, before, file.task, worker)
+        pool._log_unproven(record)
+        self._done(job, before, record.task, worker)
 
     def _count_moves(self, moved: Iterable[TaskRow]) -> None:
         """Count and log the moves of tasks that were made here.

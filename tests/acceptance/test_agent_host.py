@@ -164,8 +164,8 @@ def test_an_agent_works_with_its_identity_alone_and_wherever_it_is_killed_it_is_
         wait_for(lambda url=url: not (url and logs_in(url)), 10)
         wait_for(lambda: rig.database_roles() == before, 10)
         wait_for(lambda: not agent.host.files_in_memory(), 5)
-        wait_for(lambda task=file.stem: rig.file(task).task.state in ("confirmed", "sealed"), 30)
-        assert rig.file(file.stem).task.end_reason == "completed", victim
+        wait_for(lambda task=file.stem: rig.record(task).task.state in ("confirmed", "sealed"), 30)
+        assert rig.record(file.stem).task.end_reason == "completed", victim
 
 
 @pytest.mark.parametrize("agent", [pytest.param("file", id=KIND)], indirect=True)

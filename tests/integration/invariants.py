@@ -66,11 +66,11 @@ def check(rig: Rig, *results: Result, about: str | None = None, killed: bool = F
 def check_over(rig: Rig, task: str) -> None:
     """Assert that a task is proven, and that nothing of it is left anywhere."""
     check(rig)
-    file = rig.file(task)
-    assert file.task.state in PROVEN, (file.task.state, reasons(file))
+    record = rig.record(task)
+    assert record.task.state in PROVEN, (record.task.state, reasons(record))
     assert rig.task_tokens(task) == []
-    assert not [lease.lease_id for lease in file.leases if rig.lease_is_live(lease.lease_id)]
-    assert not at_target(rig, file)
+    assert not [lease.lease_id for lease in record.leases if rig.lease_is_live(lease.lease_id)]
+    assert not at_target(rig, record)
 
 
 # -- a: nothing lives that the ledger does not know ---------------------------------------------------------------
@@ -134,13 +134,13 @@ def leases_of(known: Iterable[TaskRecord]) -> set[str]:
 # -- b: nothing is stuck -------------------------------------------------------------------------------------------
 
 
-def reasons(file: TaskRecord) -> list[str]:
+def reasons(record: TaskRecord) -> list[str]:
     """Why a task is not proven, as an operator can read it: checks that failed, and answers that did not come."""
-    failed = [f"check {check.n} of {check.subject}: {rests_on(check)}" for check in file.checks if not check.ok]
+    failed = [f"check {check.n} of {check.subject}: {rests_on(check)}" for check in record.checks if not check.ok]
     unanswered = [
-        f"{op.kind}: {op.answer or op.state}" for op in file.operations if op.state in ("unknown", "intended")
+        f"{op.kind}: {op.answer or op.state}" for op in record.operations if op.state in ("unknown", "intended")
     ]
-    refused = [f"{op.kind}: {op.answer}" for op in file.operations if op.state == "abandoned"]
+    refused = [f"{op.kind}: {op.answer}" for op in record.operations if op.state == "abandoned"]
     return [*failed, *unanswered, *refused]
 
 
@@ -193,9 +193,9 @@ def lies(rig: Rig, seen: Seen) -> list[str]:
     return wrong
 
 
-def at_target(rig: Rig, file: TaskRecord) -> list[str]:
+def at_target(rig: Rig, record: TaskRecord) -> list[str]:
     """The task's logins that still exist at the target, and sessions that are open."""
-    names = [lease.target_name for lease in file.leases if lease.target_name]
+    names = [lease.target_name for lease in record.leases if lease.target_name]
     if not names:
         return []
     with closing(psycopg.connect(rig.world.target_dsn, autocommit=True)) as target:
@@ -292,7 +292,7 @@ def files(rig: Rig) -> list[TaskRecord]:
     if not tasks:
         return []
     with rig.ledger() as ledger:
-        return [file for task in tasks if (file := ledger.file(task)) is not None]
+        return [file for task in tasks if (file := ledger.record(task)) is not None]
 
 
 def _tasks(rig: Rig) -> list[str]:
@@ -303,8 +303,8 @@ def _tasks(rig: Rig) -> list[str]:
 
 def verdicts(rig: Rig, task: str) -> list[str]:
     """Of the tokens, then of the leases."""
-    file = rig.file(task)
-    rows: Iterable[Any] = (*file.grants, *file.leases)
+    record = rig.record(task)
+    rows: Iterable[Any] = (*record.grants, *record.leases)
     return [row.verdict.value for row in rows]
 
 

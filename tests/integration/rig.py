@@ -169,9 +169,9 @@ class Rig:
     def active(self, file: Path) -> Held:
         return self.use(self.granted(file))
 
-    def file(self, task: str) -> TaskRecord:
+    def record(self, task: str) -> TaskRecord:
         with self.ledger() as ledger:
-            found = ledger.file(task)
+            found = ledger.record(task)
         assert found is not None
         return found
 
@@ -219,7 +219,7 @@ class Rig:
 
     def tokens_made(self, task: str) -> int:
         """How many task tokens were ever created for the task, by its grants' accessors in the ledger."""
-        return sum(1 for grant in self.file(task).grants if grant.accessor_hmac)
+        return sum(1 for grant in self.record(task).grants if grant.accessor_hmac)
 
     def lease_is_live(self, lease_id: str) -> bool:
         """By Vault's storage: a look-up may find what exists in Vault's memory alone."""
@@ -257,10 +257,10 @@ class Rig:
     def rewrite_events(self, task: str, keep: Callable[[Event], bool], *more: tuple[str, dict[str, Any]]) -> None:
         """Replace the task's history by a chain that is whole: what `keep` keeps, then `more`."""
         self.drop_triggers()
-        file = self.file(task)
+        record = self.record(task)
         events: list[Event] = []
-        said = [(e.kind, e.at, dict(e.body)) for e in file.events if keep(e)]
-        said += [(kind, file.events[-1].at, body) for kind, body in more]
+        said = [(e.kind, e.at, dict(e.body)) for e in record.events if keep(e)]
+        said += [(kind, record.events[-1].at, body) for kind, body in more]
         for kind, at, body in said:
             prev = events[-1].hash if events else "0" * 64
             events.append(link(task, len(events) + 1, prev, kind, at, body))
@@ -275,10 +275,10 @@ class Rig:
 
     def redigest(self, task: str) -> None:
         """Let the chain vouch for the task's rows as they are now, as whoever writes the database can."""
-        file = self.file(task)
-        columns = {name: getattr(file.task, name) for name in DIGESTED[TaskRow] if name not in ("task_id", "state")}
-        rows = (file.revision, *file.grants, *file.leases, *file.checks)
-        change = Change(EventKind.KEPT, state=file.task.state, fields=columns, rows=rows)
+        record = self.record(task)
+        columns = {name: getattr(record.task, name) for name in DIGESTED[TaskRow] if name not in ("task_id", "state")}
+        rows = (record.revision, *record.grants, *record.leases, *record.checks)
+        change = Change(EventKind.KEPT, state=record.task.state, fields=columns, rows=rows)
         with self.ledger() as ledger, ledger.claim(task) as claim:
             ledger.apply(task, change, claim=claim, at=datetime.now(UTC))
 

@@ -59,7 +59,7 @@ def test_an_agent_acts_under_its_own_login_and_leaves_no_token(
     assert held["task_id"] == file.stem and held["secrets"]
     rig(None, "complete", file.stem, "--wait", "0", extra=alone, code=13)
     rig("operator", "status", file.stem)
-    assert rig.file(file.stem).task.end_reason == "completed"
+    assert rig.record(file.stem).task.end_reason == "completed"
     # a batch token is not stored, so there is none to be listed, found or revoked
     assert place.admin.list("sys/leases/lookup/auth/approle/login/") == []
     assert place.admin.list("sys/leases/lookup/auth/jwt/login/") == []
@@ -238,7 +238,7 @@ def test_an_agent_that_is_removed_is_refused_at_once(
     assert rig("admin", "agents", "remove", name, code=9).error["message"] == f"there is no agent {name}"
     # what it holds ends with it
     rig("operator", "status", file.stem)
-    assert rig.file(file.stem).task.end_reason in ("policy", "drift")
+    assert rig.record(file.stem).task.end_reason in ("policy", "drift")
 
 
 # -- an agent asks for itself -----------------------------------------------------------------------------------------
@@ -278,8 +278,8 @@ def test_an_agent_asks_takes_and_gives_back_without_an_operator(
         more = rig(None, "extend", low.stem, "--for", "20m", "--reason", "one is left", extra=alone, code=None)
         assert more.code == 0, more
         rig(None, "complete", low.stem, extra=alone)
-    assert rig.file(low.stem).task.end_reason == "completed"
-    assert "agents-ask" in rig.file(medium.stem).revision.decision["rules"]
+    assert rig.record(low.stem).task.end_reason == "completed"
+    assert "agents-ask" in rig.record(medium.stem).revision.decision["rules"]
 
 
 def test_an_agents_host_needs_no_templates_it_asks_by_those_of_the_worker(
@@ -312,10 +312,10 @@ def test_a_token_that_its_agent_revokes_ends_its_task_at_once(rig: Rig, spec: Sp
     held = rig.active(file := spec())
     with Attended(rig):
         # the next look at it comes after a while
-        wait_for(lambda: rig.file(file.stem).task.due_at - datetime.now(UTC) > timedelta(seconds=20))
+        wait_for(lambda: rig.record(file.stem).task.due_at - datetime.now(UTC) > timedelta(seconds=20))
         rig.vault(held.token).write("auth/token/revoke-self")
-        wait_for(lambda: rig.file(file.stem).leases[0].dead_at, 10)
-    task = rig.file(file.stem).task
+        wait_for(lambda: rig.record(file.stem).leases[0].dead_at, 10)
+    task = rig.record(file.stem).task
     assert task.end_reason == "completed"
 
 

@@ -119,7 +119,7 @@ def go_on(process: subprocess.Popen[str]) -> None:
 
 
 def is_over(rig: Rig, file: Path) -> bool:
-    wait_for(lambda: rig.file(file.stem).task.state in ("confirmed", "sealed"), 30)
+    wait_for(lambda: rig.record(file.stem).task.state in ("confirmed", "sealed"), 30)
     return not rig.task_tokens(file.stem)
 
 
@@ -127,7 +127,7 @@ def is_noted(rig: Rig, file: Path, text: str) -> bool:
     """Whether the record says so; the worker may have acted on the token's revocation before it read the signed end."""
 
     def found() -> bool:
-        notes = (event.body.get("note") for event in rig.file(file.stem).events)
+        notes = (event.body.get("note") for event in rig.record(file.stem).events)
         return any(text in note for note in notes if note)
 
     return bool(wait_for(found, 5))
@@ -318,7 +318,7 @@ def test_the_access_of_a_python_program_ends_whichever_of_its_processes_is_kille
             assert said(process)["reason"] and "cannot be used" in said(process)["refused"]
             assert process.wait(20) == 0
         wait_for(lambda: not is_alive(inside["holder"]) and not is_alive(monitor), 15)
-    assert is_over(rig, file) and rig.file(file.stem).task.end_reason == "completed"
+    assert is_over(rig, file) and rig.record(file.stem).task.end_reason == "completed"
     notes = {"holder": "`jitvault hold` was killed", "monitor": "gives it back in any case was killed"}
     assert is_noted(rig, file, notes.get(victim, "ended without giving it back"))
 
@@ -334,7 +334,7 @@ def test_where_both_are_killed_at_once_the_access_ends_by_its_heartbeat(rig: Rig
         # the program knows at once, and the target half a minute later at most
         assert "was killed" in said(process)["reason"]
         wait_for(lambda: not logs_in(inside["url"]), 30)
-    assert is_over(rig, file) and rig.file(file.stem).task.end_reason == "heartbeat"
+    assert is_over(rig, file) and rig.record(file.stem).task.end_reason == "heartbeat"
 
 
 def test_a_task_that_is_revoked_is_over_for_the_program(rig: Rig, spec: Spec) -> None:
@@ -649,7 +649,7 @@ def test_more_time_with_another_token_is_followed_and_its_secrets_are_the_blocks
         go_on(process)
         assert process.wait(20) == 0
     assert is_over(rig, file) and not logs_in(changed["url"])
-    assert rig.file(file.stem).task.end_reason == "completed"
+    assert rig.record(file.stem).task.end_reason == "completed"
 
 
 # -- the examples -----------------------------------------------------------------------------------------------------

@@ -261,9 +261,9 @@ def test_a_withdrawn_approval_counts_as_absent_until_a_new_one(rig: Rig, spec: S
     shown = rig("operator", "status", task).json
     assert [(one["name"], one["withdrawn"]) for one in shown["refused"]] == [("approver-1", True)]
     assert "approver-1 withdrew the approval: Too soon." in rig.cli("operator", "status", task).stdout
-    seq = rig.file(task).task.seq
+    seq = rig.record(task).task.seq
     state(rig, task)
-    assert rig.file(task).task.seq == seq, "it is told once"
+    assert rig.record(task).task.seq == seq, "it is told once"
     assert rig("approver-1", "approve", task, "--yes").json["state"] == "approved"
     assert rig.granted(Path(task))["wrapping"]
 
@@ -337,7 +337,7 @@ def _denied(rig: Rig, who: Colleague) -> None:
 
 def sign(who: Colleague, task: str, *, decision: str, groups: list[str]) -> None:
     """Sign and write a decision as `who`, without the command's own looks at it."""
-    said, now = who.rig.file(task), datetime.now(UTC)
+    said, now = who.rig.record(task), datetime.now(UTC)
     payload = {
         "kind": "decision",
         "task": task,
@@ -418,7 +418,7 @@ def test_a_task_ends_when_its_agent_is_disabled_or_leaves_its_group(rig: Rig, sp
             rig.admin.write(*change)
             ended = rig("operator", "status", file.stem, code=None).json
             assert (ended["end_reason"], ended["state"]) == ("policy", "confirmed")
-            (note,) = (e.body["note"] for e in rig.file(file.stem).events if e.kind == "ending")
+            (note,) = (e.body["note"] for e in rig.record(file.stem).events if e.kind == "ending")
             assert note == f"the agent research-agent {why}"
         finally:
             rig.admin.write(change[0], undo)

@@ -239,8 +239,8 @@ def test_whatever_one_agent_does_at_once_another_task_is_revoked_in_time(rig: Ri
             stack.enter_context(Clients(where, 5, LOCK[:1]))
         rig.admin.write("auth/token/revoke", {"token": attacker.token})
         rig("operator", "revoke", other.stem, "--wait", "20", code=None)
-    file = rig.file(other.stem)
-    begun, token_dead, lease_dead = file.task.ending_at, file.grants[-1].dead_at, file.leases[0].dead_at
+    record = rig.record(other.stem)
+    begun, token_dead, lease_dead = record.task.ending_at, record.grants[-1].dead_at, record.leases[0].dead_at
     assert begun and token_dead and lease_dead
     assert token_dead - begun < timedelta(seconds=5)
     assert lease_dead - begun < timedelta(seconds=10)

@@ -163,7 +163,7 @@ def test_a_wish_that_had_nothing_to_force_forces_nothing_later(rig: Rig, spec: S
     try:
         # somebody looks, and wants nothing
         rig("auditor", "status", file.stem, code=None)
-        assert rig.file(file.stem).task.state == "ending"
+        assert rig.record(file.stem).task.state == "ending"
         assert rig.lease_is_live(lease), "Vault was made to forget a credential that works"
     finally:
         as_superuser(rig, f'DROP SCHEMA "{file.stem}"')
@@ -181,7 +181,7 @@ def test_what_was_forced_and_proven_by_the_target_is_sealed(rig: Rig, spec: Spec
     rig("operator", "revoke", file.stem, "--force", "--yes", "--reason", "dropped by hand")
     until = time.monotonic() + 8
     while rig("operator", "status", file.stem, code=None).json["state"] != "sealed":
-        assert time.monotonic() < until, [e.kind for e in rig.file(file.stem).events][-9:]
+        assert time.monotonic() < until, [e.kind for e in rig.record(file.stem).events][-9:]
         rig.settle()
 
 
@@ -239,7 +239,7 @@ def test_what_a_restored_vault_has_back_is_not_confirmed_by_what_was_seen_before
                 lambda: stage.between.when("PUT sys/audit-hash", "before", stage.kill),
             )
             rig("operator", "complete", file.stem, code=5)
-        assert {grant.verdict.value for grant in rig.file(file.stem).grants} == {"gone"}
+        assert {grant.verdict.value for grant in rig.record(file.stem).grants} == {"gone"}
     else:
         rig("operator", "complete", file.stem)
     stage.put_back(copy)
@@ -249,6 +249,6 @@ def test_what_a_restored_vault_has_back_is_not_confirmed_by_what_was_seen_before
         # the agent uses it; that is a finding, and a new lease
         assert rig.vault(held.token).read(PREFIX)
     rig("operator", "status" if when != "revoked, not yet judged" else "complete", file.stem, code=None)
-    state, live = rig.file(file.stem).task.state.value, rig.is_live(held.token)
+    state, live = rig.record(file.stem).task.state.value, rig.is_live(held.token)
     stage.mend()
     assert not (live and state in ("confirmed", "sealed")), f"{state}, and the agent's token lives"

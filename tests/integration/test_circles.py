@@ -42,7 +42,7 @@ def tried_until(rig: Rig, file: Path, is_so: Callable[[], bool]) -> None:
             return
         rig.settle()
         time.sleep(1)
-    raise AssertionError(rig.file(file.stem).operations)
+    raise AssertionError(rig.record(file.stem).operations)
 
 
 def test_a_token_that_vault_never_makes_is_tried_ever_more_rarely_and_told(
@@ -53,7 +53,7 @@ def test_a_token_that_vault_never_makes_is_tried_ever_more_rarely_and_told(
     with no_token_is_made(rig):
         monkeypatch.setattr(attempts, "pause_after", lambda _: timedelta(minutes=1))
         tried_until(rig, file, lambda: "in a row" in rig("operator", "grant", file, code=None).stderr)
-        task = rig.file(file.stem)
+        task = rig.record(file.stem)
         assert (task.task.state, len(task.grants)) == (State.ISSUING, 3)
         assert "in 3 attempts in a row" in rig("operator", "grant", file, code=6).error["message"]
         monkeypatch.setattr(attempts, "pause_after", lambda _: timedelta(0))

@@ -76,15 +76,15 @@ def at(node: Node, rig: Rig) -> Rig:
 
 def outcome(rig: Rig, task: str) -> dict[str, Any]:
     """What the ledger holds of a task, without what differs between any two tasks."""
-    file = rig.file(task)
-    (token,) = (grant.accessor_hmac for grant in file.grants)
-    names = {lease.lease_id: "lease" for lease in file.leases} | {token: "token"}
+    record = rig.record(task)
+    (token,) = (grant.accessor_hmac for grant in record.grants)
+    names = {lease.lease_id: "lease" for lease in record.leases} | {token: "token"}
     # how often something was asked for depends on the pace; that one line is entered twice does not
     own = "FROM observations WHERE ? IN (actor, subject) AND kind != 'canary'"
     twice = f"SELECT request_id, kind, closing {own} GROUP BY request_id, kind, closing HAVING count(*) > 1"
     return {
-        "verdicts": [grant.verdict.value for grant in file.grants] + [lease.verdict.value for lease in file.leases],
-        "checks": sorted((names.get(check.subject, "task"), check.n, check.ok) for check in file.checks),
+        "verdicts": [grant.verdict.value for grant in record.grants] + [lease.verdict.value for lease in record.leases],
+        "checks": sorted((names.get(check.subject, "task"), check.n, check.ok) for check in record.checks),
         "lines": sorted(rig.rows(f"SELECT DISTINCT kind, closing {own} AND NOT failed", token)),
         "twice": rig.rows(twice, token),
         "findings": rig.findings(task),
@@ -265,7 +265,7 @@ def test_a_failover_while_a_task_is_held_is_confirmed_by_looking(rig: Rig, spec:
     ended = new("operator", "complete", file.stem).json
     assert ended["confirmed"]
     assert {lease["lease_id"] for lease in ended["leases"]} == {secret["lease_id"] for secret in held.secrets}
-    token = new.file(file.stem).grants[0].accessor_hmac
+    token = new.record(file.stem).grants[0].accessor_hmac
     sources = new.rows("SELECT DISTINCT source FROM observations WHERE actor = ?", token)
     assert {Path(name).parent.name for (name,) in sources} == {str(dead), str(cluster.active)}
     # never silently: what it rests on says so
@@ -279,7 +279,7 @@ def test_a_failover_while_a_task_is_held_is_confirmed_by_looking(rig: Rig, spec:
 
     # the look-ups that sealed it
     new("operator", "status", file.stem)
-    before, events = outcome(new, file.stem), len(new.file(file.stem).events)
+    before, events = outcome(new, file.stem), len(new.record(file.stem).events)
     cluster.mend()
     dead.as_root("put", "sys/audit-hash/jitvault", {"input": "x"})
     # whatever the node that came back has to say is read, with a canary of its own
@@ -287,7 +287,7 @@ def test_a_failover_while_a_task_is_held_is_confirmed_by_looking(rig: Rig, spec:
     new.granted(again)
     new("operator", "status", file.stem)
     assert outcome(new, file.stem) == before
-    assert len(new.file(file.stem).events) == events
+    assert len(new.record(file.stem).events) == events
     assert new.rows("SELECT count(*) FROM freezes") == [(0,)]
 
 
@@ -454,7 +454,7 @@ def test_the_leader_dies_while_a_worker_ends_tasks(rig: Rig, spec: Spec, cluster
     with closing(wiring):
         for thread in threads:
             thread.start()
-        while not any(rig.file(file.stem).task.state is State.ENDING for file in tasks):
+        while not any(rig.record(file.stem).task.state is State.ENDING for file in tasks):
             time.sleep(0.01)
         cluster.active.kill()
         for thread in threads:

@@ -32,9 +32,9 @@ ACTS = (
 
 
 def check_ledger(rig: Rig, task: str) -> None:
-    file = rig.file(task)
-    assert chain_problems(file.events, head=file.task.head) == []
-    assert file.findings == ()
+    record = rig.record(task)
+    assert chain_problems(record.events, head=record.task.head) == []
+    assert record.findings == ()
 
 
 @LONG
@@ -54,7 +54,7 @@ def test_a_grant_that_dies_anywhere_ends_in_one_token(
         time_passes(rig)
         if rig.has_table("tasks") and rig.state(file.stem) == "issuing":
             begun += 1
-            due_at = rig.file(file.stem).task.due_at
+            due_at = rig.record(file.stem).task.due_at
             assert due_at and due_at <= datetime.now(UTC), (point, "what was begun is left to itself")
         granted = until_done(rig, "grant", file)
         (token,) = rig.task_tokens(file.stem)
@@ -83,7 +83,7 @@ def test_a_token_of_a_process_that_died_may_be_over_before_anybody_comes(
     time.sleep(STEP_S + 1)
     time_passes(rig)
     until_done(rig, "grant", file)
-    first, second = rig.file(file.stem).grants
+    first, second = rig.record(file.stem).grants
     assert first.expires_at is None and second.delivered
     ended = until_done(rig, "complete", file.stem)
     assert ended["confirmed"], ended

@@ -37,7 +37,7 @@ def with_two_leases(rig: Rig, file: Path) -> Held:
     held = rig.active(file)
     rig.vault(held.token).read(PREFIX)
     rig("operator", "status", file.stem)
-    assert len(rig.file(file.stem).leases) == 2
+    assert len(rig.record(file.stem).leases) == 2
     return held
 
 
@@ -56,9 +56,9 @@ def goes_on(rig: Rig, task: str, *arguments: str, point: int) -> Result:
         result = rig("operator", *arguments, code=None)
         assert result.code in (0, 5, 6), (point, result)
         check(rig, result)
-        if rig.file(task).task.state is not State.ENDING:
+        if rig.record(task).task.state is not State.ENDING:
             return result
-    raise AssertionError((point, result, reasons(rig.file(task))))
+    raise AssertionError((point, result, reasons(rig.record(task))))
 
 
 def test_the_end_of_two_leases_may_die_anywhere(start: Any, mortal: Mortal) -> None:
@@ -105,7 +105,7 @@ def left_over(rig: Rig, file: Path) -> list[tuple[str, str]]:
     for _, login in left:
         as_superuser(rig, "CREATE SCHEMA {name} AUTHORIZATION {name}", login)
     rig("operator", "status", file.stem)
-    assert len(rig.file(file.stem).leases) == 3
+    assert len(rig.record(file.stem).leases) == 3
     return left
 
 
@@ -127,20 +127,20 @@ def test_a_seal_may_die_anywhere(start: Any, mortal: Mortal) -> None:
     rig("operator", "complete", file.stem)
     rig.settle()
     dry = mortal(rig, "status", file.stem, point=0)
-    assert (dry["code"], rig.file(file.stem).task.state) == (0, State.SEALED), dry
+    assert (dry["code"], rig.record(file.stem).task.state) == (0, State.SEALED), dry
     for point in points_of(dry["points"], ("/v1/jitvault-transit/sign/",)):
         rig, file = start(point)
         rig.active(file)
         rig("operator", "complete", file.stem)
         rig.settle()
         killed(mortal, rig, "status", file.stem, point=point, of=len(dry["points"]))
-        found = rig.file(file.stem).task
+        found = rig.record(file.stem).task
         assert (found.state, bool(found.receipt)) in [(State.CONFIRMED, False), (State.SEALED, True)], point
         goes_on(rig, file.stem, "status", file.stem, point=point)
-        after = rig.file(file.stem).task
+        after = rig.record(file.stem).task
         assert after.state is State.SEALED, point
         assert found.receipt in (None, after.receipt), point
-        assert sum(event.kind == "sealed" for event in rig.file(file.stem).events) == 1, point
+        assert sum(event.kind == "sealed" for event in rig.record(file.stem).events) == 1, point
         assert rig.document(f"tasks/{file.stem}")["state"] == "sealed", point
         check_over(rig, file.stem)
 
@@ -150,7 +150,7 @@ def test_a_task_closed_by_force_may_die_anywhere(start: Any, mortal: Mortal) -> 
     rig, file = start("dry")
     held = stuck(rig, file)
     dry = mortal(rig, "revoke", file.stem, *FORCED, point=0, in_a_hurry=True)
-    assert (dry["code"], rig.file(file.stem).task.state) == (6, State.UNVERIFIED), dry
+    assert (dry["code"], rig.record(file.stem).task.state) == (6, State.UNVERIFIED), dry
     drop(rig, held)
     acts = ("/v1/sys/leases/revoke-force/",)
     for point in points_of(dry["points"], acts):
@@ -161,7 +161,7 @@ def test_a_task_closed_by_force_may_die_anywhere(start: Any, mortal: Mortal) -> 
         assert (closed.code, closed.json["state"], closed.json["confirmed"]) == (6, "unverified", False), point
         assert closed.json["forced"]["by"] == rig.entity("operator"), point
         assert verdicts(rig, file.stem) == ["audit_confirmed", "unverifiable"], point
-        assert rig.file(file.stem).task.receipt, point
+        assert rig.record(file.stem).task.receipt, point
         assert not rig.lease_is_live(held.lease_id), point
         drop(rig, held)
 

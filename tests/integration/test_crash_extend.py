@@ -42,8 +42,8 @@ def more(file: Path) -> tuple[str, ...]:
 
 def check_one_lives(rig: Rig, task: str) -> None:
     assert not second_deliveries(rig, Seen(files(rig), live_tokens(rig)))
-    file = rig.file(task)
-    if not list(said(file.events, Extended)):
+    record = rig.record(task)
+    if not list(said(record.events, Extended)):
         assert len(rig.task_tokens(task)) == 1
 
 
@@ -52,7 +52,7 @@ def goes_on(rig: Rig, task: str) -> None:
     for _ in range(6):
         result = rig("operator", "status", task, code=None)
         assert result.code in (0, 5, 6, 13), result
-        if result.code == 0 and rig.file(task).task.state is not State.ISSUING:
+        if result.code == 0 and rig.record(task).task.state is not State.ISSUING:
             return
         time.sleep(3.1 if "is known in" in result.stderr else 0)
     raise AssertionError(result)
@@ -81,7 +81,7 @@ def test_an_extension_past_the_tokens_cap_may_die_anywhere(start: Any, mortal: M
         goes_on(rig, file.stem)
         check(rig)
         (token,) = rig.task_tokens(file.stem)
-        task = rig.file(file.stem)
+        task = rig.record(file.stem)
         assert task.task.state in (State.ISSUED, State.ACTIVE), point
         assert len(list(said(task.events, Extended))) == 1, point
         assert not rig.is_live(held.token) and not rig.lease_is_live(held.lease_id), point

@@ -49,7 +49,7 @@ def test_a_renewal_may_die_anywhere(start: Any, mortal: Mortal) -> None:
         assert mortal(rig, "status", file.stem, point=point)["signal"] == signal.SIGKILL, point
         time_passes(rig)
         check(rig, rig("operator", "status", file.stem, code=None))
-        task = rig.file(file.stem).task
+        task = rig.record(file.stem).task
         if task.state is State.ACTIVE:
             # renewed, whichever of the two did it
             assert rig.is_live(held.token), point
@@ -79,6 +79,6 @@ def test_where_nobody_comes_after_a_death_all_is_gone_and_that_is_proven(start: 
     while rig("operator", "status", file.stem, code=None).json["state"] != "confirmed":
         assert time.monotonic() < deadline
         time.sleep(1)
-    assert rig.file(file.stem).task.end_reason is EndReason.EXPIRED
+    assert rig.record(file.stem).task.end_reason is EndReason.EXPIRED
     assert verdicts(rig, file.stem) == ["expired", "target_confirmed"]
     check_over(rig, file.stem)

@@ -265,7 +265,7 @@ def test_a_revocation_of_what_may_still_be_granted_keeps_it_from_being_granted(
     ended = rig.cli("operator", "revoke", file.stem, "--reason", "it was stolen", "--json")
     assert ended.json["state"] == "cancelled" and "was never granted" in ended.stderr
     rig("operator", "grant", file.stem, code=9)
-    assert rig.task_tokens(file.stem) == [] and rig.file(file.stem).grants == ()
+    assert rig.task_tokens(file.stem) == [] and rig.record(file.stem).grants == ()
     # over is over, and of what is only done there is nothing to be said
     assert "never granted" in rig("operator", "revoke", file.stem, code=9).error["message"]
     other = spec()

@@ -173,10 +173,10 @@ def test_a_spec_is_asked_for_run_and_given_back_in_one_step(rig: Rig, spec: Spec
     own = {"PGPASSWORD": "of another login", "PGHOSTADDR": "192.0.2.1", "PGSERVICE": "another"}
     done = execute(rig, file, "--preset", "postgres", "--", sys.executable, "-c", query, **own)
     assert done.stdout.strip().isdigit()
-    wait_for(lambda: rig.file(file.stem).task.state in ("confirmed", "sealed"))
+    wait_for(lambda: rig.record(file.stem).task.state in ("confirmed", "sealed"))
     # the worker may have acted on the token's revocation before it read the signed end
-    notes = [event.body.get("note") or "" for event in rig.file(file.stem).events]
-    assert rig.file(file.stem).task.end_reason == "completed" and "exit code 0" in "".join(notes)
+    notes = [event.body.get("note") or "" for event in rig.record(file.stem).events]
+    assert rig.record(file.stem).task.end_reason == "completed" and "exit code 0" in "".join(notes)
     # which of the two came first, people read what the signed end says
     for worker in (True, False):
         shown = " ".join(rig.cli("operator", "status", file.stem, worker=worker).stdout.split())
@@ -190,7 +190,7 @@ def test_a_spec_that_was_asked_for_without_a_heartbeat_is_not_another_one_now(ri
     file = spec()
     rig("agent", "submit", file)
     execute(rig, file, "--", "true")
-    assert Revision.of(rig.file(file.stem).revision.body).spec.spec.window.heartbeat is None
+    assert Revision.of(rig.record(file.stem).revision.body).spec.spec.window.heartbeat is None
 
 
 def test_the_program_has_the_secrets_and_nothing_of_the_agents_own(rig: Rig, spec: Spec) -> None:
@@ -332,8 +332,8 @@ def test_exec_leaves_nothing_whichever_of_its_processes_is_killed(
         dead_s = time.monotonic() - begun
         wait_for(lambda: not logs_in(held.url), 10)
         wait_for(lambda: not held.file.exists(), 5)
-    wait_for(lambda: rig.file(file.stem).task.state in ("confirmed", "sealed"), 30)
-    assert rig.file(file.stem).task.end_reason == "completed"
+    wait_for(lambda: rig.record(file.stem).task.state in ("confirmed", "sealed"), 30)
+    assert rig.record(file.stem).task.end_reason == "completed"
     # far from the bars of the benchmark, which a busy machine would miss
     assert gone_s < 2 and dead_s < 4, (gone_s, dead_s)
 
@@ -419,7 +419,7 @@ def test_a_program_that_has_ended_keeps_nothing(rig: Rig, spec: Spec, tmp_path: 
     execute(rig, file, "--preset", "postgres", "--", "sh", "-c", keeps, "sh", *words, code=None)
     wait_for(lambda: not rig.task_tokens(file.stem) and not logs_in(said.read_text()), 5)
     wait_for(lambda: rig.state(file.stem) in ("confirmed", "sealed"), 20)
-    assert rig.file(file.stem).task.end_reason == "completed"
+    assert rig.record(file.stem).task.end_reason == "completed"
 
 
 def test_a_program_goes_on_when_its_task_gets_more_time(rig: Rig, spec: Spec, tmp_path: Path) -> None:
@@ -484,7 +484,7 @@ def test_a_wrapping_that_somebody_else_opened_starts_nothing_and_ends_the_task(r
     rig.vault(message["wrapping"][0]["token"]).write("sys/wrapping/unwrap")
     refused = execute(rig, file.stem, "--", "sh", "-c", "echo ran", code=125)
     assert b"somebody opened it before you" in refused.stderr and refused.stdout == b""
-    wait_for(lambda: rig.file(file.stem).task.end_reason == "intercepted", 20)
+    wait_for(lambda: rig.record(file.stem).task.end_reason == "intercepted", 20)
     # the agent asked for no end: an end that was completed would hide the theft
     assert rig.admin.read(f"jitvault/data/requests/{rig.entity('research-agent')}/{file.stem}/end") is None
 
@@ -495,7 +495,7 @@ def test_an_inbox_document_that_no_worker_delivered_starts_nothing_and_ends_the_
     rig.put(f"inbox/{rig.entity('research-agent')}/{file.stem}", {"wrapping": [{}]})
     refused = execute(rig, file.stem, "--", "sh", "-c", "echo ran", code=125)
     assert b"is nothing that a worker delivers" in refused.stderr and refused.stdout == b""
-    wait_for(lambda: rig.file(file.stem).task.end_reason == "intercepted", 20)
+    wait_for(lambda: rig.record(file.stem).task.end_reason == "intercepted", 20)
 
 
 def test_a_run_that_was_killed_whole_ends_by_its_heartbeat_and_the_next_sweeps_its_files(
@@ -511,7 +511,7 @@ def test_a_run_that_was_killed_whole_ends_by_its_heartbeat_and_the_next_sweeps_i
         assert held.file.exists() and logs_in(held.url)
         os.kill(held.daemon, signal.SIGKILL)
         wait_for(lambda: not logs_in(held.url), 30)
-        assert rig.file(file.stem).task.end_reason == "heartbeat"
+        assert rig.record(file.stem).task.end_reason == "heartbeat"
     execute(rig, spec(), "--preset", "postgres", "--", "true")
     assert not held.file.exists()
 

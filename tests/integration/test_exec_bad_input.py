@@ -38,7 +38,7 @@ def rig(rig: Rig) -> Iterator[Rig]:
 
 
 def is_over(rig: Rig, task: str) -> bool:
-    wait_for(lambda: rig.file(task).task.state in ("confirmed", "sealed"), 30)
+    wait_for(lambda: rig.record(task).task.state in ("confirmed", "sealed"), 30)
     return not rig.task_tokens(task)
 
 

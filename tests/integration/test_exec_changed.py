@@ -93,9 +93,9 @@ def granted(rig: Rig, spec: Spec) -> str:
 
 
 def ended(rig: Rig, task: str) -> str | None:
-    wait_for(lambda: rig.file(task).task.state in OVER, 30)
+    wait_for(lambda: rig.record(task).task.state in OVER, 30)
     assert not rig.task_tokens(task)
-    return rig.file(task).task.end_reason
+    return rig.record(task).task.end_reason
 
 
 @pytest.mark.parametrize("who", ["agent", "operator"])

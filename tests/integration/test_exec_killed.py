@@ -141,7 +141,7 @@ def test_an_answer_that_is_lost_ends_the_task_only_where_its_wrapping_was_opened
     if is_opened:
         assert b"nobody has" in error and b"another id" in error, error
         assert _comes(lambda: rig.state(file.stem) in OVER and not rig.task_tokens(file.stem), 6)
-        assert rig.file(file.stem).task.end_reason == "completed"
+        assert rig.record(file.stem).task.end_reason == "completed"
     else:
         assert b"un the same command again" in error, error
         again = _start(rig, between, file, said)
@@ -193,4 +193,4 @@ def test_a_gateways_word_gives_nothing_back_where_no_end_is_signed(
     assert logs_in(url) and len(rig.task_tokens(file.stem)) == 1
     between.clear()
     assert _comes(lambda: not rig.task_tokens(file.stem) and not logs_in(url), 6)
-    assert _comes(lambda: rig.state(file.stem) in OVER, 6) and rig.file(file.stem).task.end_reason == "completed"
+    assert _comes(lambda: rig.state(file.stem) in OVER, 6) and rig.record(file.stem).task.end_reason == "completed"

@@ -31,7 +31,7 @@ def extend(rig: Rig, task: str, how_long: str = "5m", who: str = "operator", **h
 
 
 def ends_at(rig: Rig, task: str) -> datetime:
-    found = rig.file(task).task.ends_at
+    found = rig.record(task).task.ends_at
     assert found is not None
     return found
 
@@ -45,7 +45,7 @@ def test_within_the_roles_cap_the_same_token_lives_on(rig: Rig, spec: Spec) -> N
     assert ends_at(rig, file.stem) == before + timedelta(minutes=7) == datetime.fromisoformat(told["ends_at"])
     assert told["extension"]["window_s"] == 12 * 60
     assert rig.is_live(held.token) and rig.lease_is_live(held.lease_id)
-    (grant,) = rig.file(file.stem).grants
+    (grant,) = rig.record(file.stem).grants
     assert grant.renew_at is not None
     shown = rig("operator", "status", file.stem).json
     assert [(e["seconds"], e["by"]["name"], e["reason"]) for e in shown["extensions"]] == [
@@ -61,10 +61,10 @@ def test_past_the_roles_cap_the_next_token_comes_after_the_old_one_is_proven_dea
     held = rig.active(file)
     told = extend(rig, file.stem, "10m").json
     assert told["replaces"] and len(told["wrapping"]) == 1
-    old, new = rig.file(file.stem).grants
-    (lease,) = rig.file(file.stem).leases
+    old, new = rig.record(file.stem).grants
+    (lease,) = rig.record(file.stem).leases
     assert (old.verdict, old.settled, lease.verdict) == ("audit_confirmed", True, "target_confirmed")
-    assert (new.role, new.settled, rig.file(file.stem).task.state) == ("jitvault-1h", False, "issued")
+    assert (new.role, new.settled, rig.record(file.stem).task.state) == ("jitvault-1h", False, "issued")
     assert not rig.is_live(held.token) and not rig.lease_is_live(held.lease_id)
     # nobody told the agent: what it does with the old one is no finding
     with pytest.raises(VaultRefused):
@@ -72,11 +72,11 @@ def test_past_the_roles_cap_the_next_token_comes_after_the_old_one_is_proven_dea
     again = rig.use(told)
     assert rig.is_live(again.token) and rig.lease_is_live(again.lease_id)
     rig("operator", "status", file.stem)
-    assert rig.file(file.stem).task.state == "active"
+    assert rig.record(file.stem).task.state == "active"
     proof = rig("operator", "complete", file.stem).json
     assert proof["confirmed"] and [x["verdict"] for x in proof["leases"]] == ["target_confirmed"] * 2
     assert rig.findings(file.stem) == []
-    assert len(list(said(rig.file(file.stem).events, Extended))) == 1
+    assert len(list(said(rig.record(file.stem).events, Extended))) == 1
     rig.settle()
     assert rig("operator", "status", file.stem).json["state"] == "sealed"
 
@@ -91,8 +91,8 @@ def approved(rig: Rig, spec: Spec, window: str = "5m", more: str = "") -> str:
 
 
 def unchanged(rig: Rig, task: str, before: datetime) -> None:
-    file = rig.file(task)
-    assert (file.task.state, file.task.ends_at, len(file.grants)) == ("active", before, 1)
+    record = rig.record(task)
+    assert (record.task.state, record.task.ends_at, len(record.grants)) == ("active", before, 1)
 
 
 # -- who has to agree -----------------------------------------------------------------------------------------------
@@ -104,11 +104,11 @@ def test_an_approver_sees_by_how_much_and_signs_exactly_that(rig: Rig, spec: Spe
     waits = extend(rig, task, code=4).json
     unchanged(rig, task, before)
     (waiting,) = [one for one in rig("approver-1", "approvals").json["tasks"] if one["task_id"] == task]
-    assert waiting["digest"] == waits["extension"]["digest"] != rig.file(task).task.digest
+    assert waiting["digest"] == waits["extension"]["digest"] != rig.record(task).task.digest
     assert "asks for 5m more" in waiting["words"][0] and "10m in all" in waiting["words"][0]
     assert waiting["extends_until"] == rfc3339(before + timedelta(minutes=5))
     # the approval of the revision is none of more time, and neither is one of another length
-    assert "not sha256:" in rig("approver-1", "approve", task, "--digest", rig.file(task).task.digest, code=9).stderr
+    assert "not sha256:" in rig("approver-1", "approve", task, "--digest", rig.record(task).task.digest, code=9).stderr
     # a second request would replace the one that waits
     second = extend(rig, task, "6m", code=9).stderr
     assert f"extension {waits['extension']['id']}" in second and "waits for 1 approval by jitvault-approvers" in second
@@ -121,20 +121,20 @@ def test_an_approver_sees_by_how_much_and_signs_exactly_that(rig: Rig, spec: Spe
     assert rig("approver-1", "approve", task, "--yes", code=9)
     # what carried it carries the task from then on
     rig("approver-1", "withdraw", task, "--yes", code=None)
-    assert rig.file(task).task.end_reason == "policy"
+    assert rig.record(task).task.end_reason == "policy"
 
 
 def test_an_approval_of_more_time_alone_can_be_taken_back(rig: Rig, spec: Spec) -> None:
     task = approved(rig, spec, window="55m")
     extend(rig, task, code=4)
     rig("approver-2", "approve", task, "--yes", "--group", "jitvault-approvers", code=None)
-    assert len(list(said(rig.file(task).events, Extended))) == 1
+    assert len(list(said(rig.record(task).events, Extended))) == 1
     rig("operator", "status", task)
-    assert rig.file(task).task.state == "active"
+    assert rig.record(task).task.state == "active"
     rig("approver-2", "withdraw", task, "--yes", code=None)
-    file = rig.file(task)
-    assert file.task.end_reason == "policy"
-    assert "its extension until" in str([e.body for e in file.events if e.kind == "ending"])
+    record = rig.record(task)
+    assert record.task.end_reason == "policy"
+    assert "its extension until" in str([e.body for e in record.events if e.kind == "ending"])
 
 
 def test_asking_for_more_still_hides_no_approval_that_carries_the_task(rig: Rig, spec: Spec) -> None:
@@ -144,7 +144,7 @@ def test_asking_for_more_still_hides_no_approval_that_carries_the_task(rig: Rig,
     rig("operator", "status", task)
     extend(rig, task, "7h", code=8)
     rig("approver-2", "withdraw", task, "--yes", code=None)
-    assert rig.file(task).task.end_reason == "policy"
+    assert rig.record(task).task.end_reason == "policy"
 
 
 def test_a_new_token_waits_for_who_takes_it(rig: Rig, spec: Spec) -> None:
@@ -152,7 +152,7 @@ def test_a_new_token_waits_for_who_takes_it(rig: Rig, spec: Spec) -> None:
     extend(rig, task, "30m", code=4)
     rig("approver-1", "approve", task, "--yes")
     # approved, and nobody of the requester's is there to take it
-    assert rig.file(task).task.state == "active" and not list(said(rig.file(task).events, Extended))
+    assert rig.record(task).task.state == "active" and not list(said(rig.record(task).events, Extended))
     told = extend(rig, task, "30m").json
     assert told["replaces"] and rig.use(told).secrets
     rig("operator", "complete", task)
@@ -239,8 +239,8 @@ def test_what_is_frozen_is_not_extended(rig: Rig, spec: Spec) -> None:
         assert "frozen" in extend(rig, file.stem, code=3).stderr
     finally:
         sign_freeze(rig.wiring().person, scope, freezes=False, reason="looked")
-    assert rig.file(file.stem).task.end_reason == "frozen"
-    assert not list(said(rig.file(file.stem).events, Extended))
+    assert rig.record(file.stem).task.end_reason == "frozen"
+    assert not list(said(rig.record(file.stem).events, Extended))
 
 
 def test_a_request_that_is_put_back_or_forged_moves_nothing(rig: Rig, spec: Spec) -> None:
@@ -248,7 +248,7 @@ def test_a_request_that_is_put_back_or_forged_moves_nothing(rig: Rig, spec: Spec
     rig.active(file)
     place, person = f"requests/{rig.entity('operator')}/{file.stem}/extend", rig.wiring().person
     # one that was written over before anybody looked at it
-    revision = Revision.of(rig.file(file.stem).revision.body)
+    revision = Revision.of(rig.record(file.stem).revision.body)
     sign_extension(person, revision, ends_at=ends_at(rig, file.stem), seconds=120, reason="it is slow")
     unseen = rig.document(place)
     extend(rig, file.stem, "1m")
@@ -262,7 +262,7 @@ def test_a_request_that_is_put_back_or_forged_moves_nothing(rig: Rig, spec: Spec
         "entity": rig.entity("operator"),
         "nonce": "1" * 32,
         "at": datetime.now(UTC).isoformat(),
-        "digest": rig.file(file.stem).task.digest,
+        "digest": rig.record(file.stem).task.digest,
         "ends_at": before.isoformat(),
         "seconds": 60,
         "reason": "more",
@@ -304,16 +304,16 @@ def test_a_child_ends_no_later_than_its_parent_and_outlives_its_parents_token(
         # between its two tokens the parent is held all the same
         between.setattr(advance, "issue_replacement", away)
         extend(rig, top.stem, "20m", code=5)
-        assert rig.file(top.stem).task.state == "issuing"
+        assert rig.record(top.stem).task.state == "issuing"
         rig("operator", "status", child.stem)
     rig.use(dict(rig("operator", "grant", top.stem).json), read=False)
     assert not rig.is_live(parent.token)
     rig("operator", "status", child.stem)
-    assert rig.is_live(held.token) and rig.file(child.stem).task.state == "active"
+    assert rig.is_live(held.token) and rig.record(child.stem).task.state == "active"
     extend(rig, child.stem, "5m")
     assert ends_at(rig, child.stem) == before + timedelta(minutes=5)
     rig("operator", "complete", top.stem)
-    assert rig.file(child.stem).task.end_reason == "parent"
+    assert rig.record(child.stem).task.end_reason == "parent"
 
 
 def test_an_agents_new_token_lies_in_its_inbox(rig: Rig, spec: Spec) -> None:
@@ -323,7 +323,7 @@ def test_an_agents_new_token_lies_in_its_inbox(rig: Rig, spec: Spec) -> None:
     assert extend(rig, file.stem, "20m").json["wrapping"] == []
     rig("agent", "unwrap", file.stem)
     rig("operator", "status", file.stem)
-    assert rig.file(file.stem).task.state == "active"
+    assert rig.record(file.stem).task.state == "active"
     rig("operator", "complete", file.stem)
 
 
@@ -334,19 +334,19 @@ def test_a_lease_that_comes_to_the_old_token_is_ended(rig: Rig, spec: Spec) -> N
     late, _ = without_a_token(rig, held)
     rig("operator", "status", file.stem)
     assert not rig.lease_is_live(late)
-    assert rig.file(file.stem).task.state == "active"
+    assert rig.record(file.stem).task.state == "active"
     rig("operator", "complete", file.stem)
 
 
 def test_what_needed_no_renewal_is_renewed_from_then_on(rig: Rig, spec: Spec) -> None:
     file = spec(window="90s")
     held = rig.active(file)
-    assert not rig.file(file.stem).grants[-1].rolling
+    assert not rig.record(file.stem).grants[-1].rolling
     # on a machine without the worker's identity it is only signed
     alone = ("--for", "4m", "--reason", "slow", "--wait", "0.5", "--json")
     rig.cli("operator", "extend", file.stem, *alone, worker=False, code=13)
     rig("operator", "status", file.stem)
-    (grant,) = rig.file(file.stem).grants
+    (grant,) = rig.record(file.stem).grants
     assert grant.rolling and grant.renew_at is not None
     assert [op.answer for op in rig.operations(file.stem) if op.kind == "renew_token"] == ["ok"]
     assert rig.is_live(held.token)
@@ -383,7 +383,7 @@ def test_the_same_command_extends_once_and_shows_by_its_id_what_was_made(rig: Ri
     again = extend(rig, file.stem, "7m").json
     assert again["extension"] == first["extension"] and again["made_at"] is not None
     assert ends_at(rig, file.stem) == before + timedelta(minutes=7) == datetime.fromisoformat(again["ends_at"])
-    assert len(list(said(rig.file(file.stem).events, Extended))) == 1
+    assert len(list(said(rig.record(file.stem).events, Extended))) == 1
     shown = rig.cli("operator", "extend", file.stem, "--for", "7m", "--reason", "the import is slow").stdout
     assert f"id       {first['extension']['id']}" in shown and "nothing more was asked" in shown and "--again" in shown
     # for another reason it is another request, and so it is with --again
@@ -401,7 +401,7 @@ def test_what_an_approval_carried_is_shown_when_the_command_is_run_again(rig: Ri
     told = rig("approver-1", "approve", task, "--yes").json
     assert (told["extension"], told["extended_until"]) == (waits["extension"]["id"], rfc3339(until))
     assert extend(rig, task).json["extension"]["digest"] == waits["extension"]["digest"]
-    assert ends_at(rig, task) == until and len(list(said(rig.file(task).events, Extended))) == 1
+    assert ends_at(rig, task) == until and len(list(said(rig.record(task).events, Extended))) == 1
     rig("operator", "complete", task)
 
 
@@ -420,7 +420,7 @@ def test_a_new_token_that_was_not_fetched_is_printed_by_the_same_command(
     told = extend(rig, file.stem, "20m").json
     assert len(told["wrapping"]) == 1 and rig.use(told).secrets
     assert extend(rig, file.stem, "20m").json["wrapping"] == []
-    assert len(list(said(rig.file(file.stem).events, Extended))) == 1
+    assert len(list(said(rig.record(file.stem).events, Extended))) == 1
     rig("operator", "complete", file.stem)
 
 
@@ -488,7 +488,7 @@ def test_nobody_cancels_the_request_of_another(rig: Rig, spec: Spec) -> None:
     extend(rig, task, code=4)
     assert "who alone can cancel it" in rig("agent", "extend", task, "--cancel", code=9).stderr
     # nor by a document that says so
-    revision = Revision.of(rig.file(task).revision.body)
+    revision = Revision.of(rig.record(task).revision.body)
     waiting = rig("operator", "status", task).json["extension"]["request"]
     sign_extension(
         rig.wiring("agent").person, revision, ends_at=ends_at(rig, task), seconds=300, reason="mine", cancels=waiting

@@ -83,7 +83,7 @@ def test_what_one_worker_has_done_no_other_does_again(rig: Rig) -> None:
         tasks = [f"d{secrets.token_hex(5)}" for _ in range(10)]
         before = sum(looked_after(worker) for worker in workers)
         assert not Crowd(rig, 5).see_through([(task, "completed") for task in tasks])
-        wait_for(lambda: all(rig.file(task).task.state == "sealed" for task in tasks), 60)
+        wait_for(lambda: all(rig.record(task).task.state == "sealed" for task in tasks), 60)
         return sum(looked_after(worker) for worker in workers) - before
 
     with Attended(rig) as first:

@@ -63,9 +63,9 @@ def test_a_revocation_does_not_wait_until_a_long_stream_is_read(
     # nobody reads the stream meanwhile, and these lines stand behind what was read of it
     rig.vault(token).read("auth/token/lookup-self")
     monkeypatch.setattr(read_for_turn, "_READ_FIRST_S", 0.0)
-    before = len(rig.file(revoked.stem).events)
+    before = len(rig.record(revoked.stem).events)
     proof = rig("operator", "revoke", revoked.stem, "--json").json
-    kinds = [event.kind for event in rig.file(revoked.stem).events[before:]]
+    kinds = [event.kind for event in rig.record(revoked.stem).events[before:]]
     assert kinds[0] == "ending" and "observed" in kinds, kinds
     assert proof["confirmed"] and proof["end_reason"] == "operator"
 

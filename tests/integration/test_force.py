@@ -39,7 +39,7 @@ def _as_superuser(rig: Rig, statement: str) -> None:
 
 
 def _receipt(rig: Rig, task: str) -> dict[str, Any]:
-    stored = rig.file(task).task.receipt
+    stored = rig.record(task).task.receipt
     assert stored is not None
     keys = rig.wiring().worker.signer.public_keys(RECEIPT_KEY)
     return dict(opened(stored, key=RECEIPT_KEY, public_keys=keys, payload_type=RECEIPT_TYPE)["predicate"])

@@ -30,16 +30,16 @@ def place(rig: Rig, task: str, who: str = "approver-1") -> str:
 def signed(rig: Rig, task: str, *, signer: str = "approver-1", **change: Any) -> dict[str, Any]:
     """What `signer` would sign to approve the task now, but for `change`."""
     now = datetime.now(UTC)
-    file = rig.file(task)
+    record = rig.record(task)
     payload = {
         "kind": "decision",
         "task": task,
         "entity": rig.entity(signer),
         "nonce": "0" * 32,
         "at": now.isoformat(),
-        "digest": file.task.digest,
-        "revision": file.task.revision,
-        "requester": file.task.requester,
+        "digest": record.task.digest,
+        "revision": record.task.revision,
+        "requester": record.task.requester,
         "groups": ["jitvault-approvers"],
         "decision": "approve",
         "reason": "",
@@ -144,7 +144,7 @@ def test_a_life_that_is_longer_than_an_approvals_is_cut(rig: Rig, spec: Spec) ->
     task = pending(rig, spec)
     rig.put(place(rig, task), signed(rig, task, expires_at="2099-01-01T00:00:00+00:00"))
     assert rig("operator", "status", task).json["state"] == "approved"
-    (row,) = rig.file(task).decisions
+    (row,) = rig.record(task).decisions
     assert row.expires_at < datetime.now(UTC) + timedelta(minutes=31)
 
 
@@ -182,11 +182,11 @@ def test_rows_of_decisions_that_were_edited_change_nothing_and_are_found(
 ) -> None:
     task = pending(rig, spec)
     rig("approver-1", "approve", task, "--yes")
-    before = rig.file(task).decisions
+    before = rig.record(task).decisions
     edit(rig, task)
     assert rig("operator", "status", task, code=12).json["state"] == "approved"
     assert rig.findings(task) == ["ledger_edited"]
-    assert rig.file(task).decisions == before, "they are as Vault has them again"
+    assert rig.record(task).decisions == before, "they are as Vault has them again"
     # the same while access is held: who approved is told by the chain
     rig("operator", "grant", task, code=12)
     edit(rig, task)

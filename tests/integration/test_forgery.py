@@ -432,7 +432,7 @@ def test_a_request_that_holds_the_spec_of_another_task_is_not_taken(rig: Rig, sp
         "entity": rig.entity("operator"),
         "nonce": "0" * 32,
         "at": "2030-01-01T00:00:00+00:00",
-        "spec": rig.file(other.stem) and json.loads(rig.file(other.stem).revision.body)["spec"],
+        "spec": rig.record(other.stem) and json.loads(rig.record(other.stem).revision.body)["spec"],
         "revise": False,
     }
     rig.put(f"requests/{rig.entity('operator')}/{mine.stem}/submit", _signed(rig, payload, "operator"))
@@ -514,7 +514,7 @@ def test_forged_revocation_and_lookup_lines_do_not_confirm_a_live_lease(rig: Rig
             again = rig("operator", "complete", file.stem, code=6).json
             assert again["leases"][0]["verdict"] == "revoke_failed"
             # what Vault answered about the lease counts and not the line that says otherwise, whatever the target says
-            assert [c.ok for c in rig.file(file.stem).checks if c.subject == held.lease_id and c.n == 3] == [False]
+            assert [c.ok for c in rig.record(file.stem).checks if c.subject == held.lease_id and c.n == 3] == [False]
             assert rig.lease_is_live(held.lease_id)
         finally:
             target.execute("DROP SCHEMA hostage")
@@ -525,7 +525,7 @@ def test_forged_revocation_and_lookup_lines_do_not_confirm_a_live_lease(rig: Rig
 def _forge_lines(rig: Rig, lease_id: str, task: str) -> None:
     """Copy the worker's own lines of a failed revocation and a look-up, changed into successes."""
     worker = rig.wiring().worker
-    ops = [op for op in rig.file(task).operations if op.kind == "lookup_lease" and op.subject == lease_id]
+    ops = [op for op in rig.record(task).operations if op.kind == "lookup_lease" and op.subject == lease_id]
     forged = []
     for text in rig.world.audit_file.read_text().splitlines():
         entry = json.loads(text)
@@ -558,7 +558,7 @@ def test_an_operation_id_in_an_agents_request_counts_for_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(Tokens, "create_wrapped", lost)
         rig("operator", "grant", file, code=5)
-    op = rig.file(file.stem).grants[0].create_op
+    op = rig.record(file.stem).grants[0].create_op
     for path in ("auth/token/create/jitvault-15m", "auth/token/lookup-self"):
         requests.post(
             f"{rig.world.address}/v1/{path}",

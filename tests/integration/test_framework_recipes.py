@@ -87,7 +87,7 @@ def test_a_model_answers_from_the_database_and_sees_no_secret(
         orders = connection.execute("SELECT count(*) FROM orders").fetchone()
     assert orders and told["answer"] in (f"There are {orders[0]}.", f"There are [({orders[0]},)].")
     wait_for(lambda: rig.state(told["task"]) in ("confirmed", "sealed"), 30)
-    assert rig.file(told["task"]).task.end_reason == "completed"
+    assert rig.record(told["task"]).task.end_reason == "completed"
 
 
 @pytest.mark.parametrize("recipe", [file.stem for file in sorted(RECIPES.glob("with_*.py")) if "mcp" not in file.stem])

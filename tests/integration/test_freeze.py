@@ -27,7 +27,7 @@ def create(rig: Rig, token: str, policy: str, *, path: str = ROLE, op: str = "")
 
 
 def policy_of(rig: Rig, task: str) -> str:
-    return str(json.loads(rig.file(task).revision.body)["access"][0]["policy"])
+    return str(json.loads(rig.record(task).revision.body)["access"][0]["policy"])
 
 
 def worker_token(rig: Rig) -> str:
@@ -60,7 +60,7 @@ def test_a_token_of_our_role_without_an_intent_freezes_everything(rig: Rig, spec
     policy = policy_of(rig, file.stem)
     token = worker_token(rig) if whose == "the worker's" else rig.world.admin_token.reveal()
     # with the operation id of a task that it can read in the audit log, and the wrong token, it is not ours either
-    op = rig.file(file.stem).grants[0].create_op if whose == "an administrator's" else "f" * 32
+    op = rig.record(file.stem).grants[0].create_op if whose == "an administrator's" else "f" * 32
     status, made = create(rig, token, policy, op=op)
     assert status == 200
     refused = rig("operator", "grant", spec(), code=12)
@@ -145,7 +145,7 @@ def test_frozen_everything_ends_and_is_proven_nothing_is_granted_until_it_is_lif
         assert "frozen" in rig("operator", "grant", what, code=12).error["message"]
     for task in (fresh, waiting):
         assert rig.task_tokens(task.stem) == []
-        assert rig.file(task.stem).grants == ()
+        assert rig.record(task.stem).grants == ()
     for command in (("status", running.stem), ("complete", running.stem), ("status", early.stem), ("audit", "status")):
         told = rig("operator", *command, code=12)
         assert message in told.error["message"]
@@ -184,7 +184,7 @@ def test_without_the_stream_a_freeze_still_takes_access_away(rig: Rig, spec: Spe
     rig.turn(file.stem, code=7, extra={"JITVAULT_AUDIT_FILE": str(tmp_path / "gone")})
     assert not rig.is_live(held.token)
     assert not rig.lease_is_live(held.lease_id)
-    assert rig.file(file.stem).task.state == "ending"
+    assert rig.record(file.stem).task.state == "ending"
     assert rig("operator", "complete", file.stem, code=12).json["confirmed"]
 
 
@@ -192,7 +192,7 @@ def test_a_second_token_under_an_intent_that_was_used_freezes_everything(rig: Ri
     """Operation ids are plain in the audit log: who has the worker's token and reads it can send one again."""
     file = spec()
     rig.active(file)
-    grant = rig.file(file.stem).grants[0]
+    grant = rig.record(file.stem).grants[0]
     assert create(rig, worker_token(rig), policy_of(rig, file.stem), op=grant.create_op)[0] == 200
     rig("operator", "audit", "status", code=12)
     assert "created" in freeze_of(rig, "unknown_token", path=ROLE)
@@ -206,7 +206,7 @@ def test_a_token_under_an_intent_that_was_given_up_freezes_everything(rig: Rig, 
     assert ask(rig, "PUT", role, admin, {**before["data"], **none})[0] == 200
     rig("operator", "grant", file, code=10)
     assert ask(rig, "PUT", role, admin, before["data"])[0] == 200
-    grant = rig.file(file.stem).grants[-1]
+    grant = rig.record(file.stem).grants[-1]
     assert create(rig, worker_token(rig), policy_of(rig, file.stem), op=grant.create_op)[0] == 200
     rig("operator", "audit", "status", code=12)
     assert "whose intent was given up" in freeze_of(rig, "unknown_token", path=ROLE)
@@ -221,7 +221,7 @@ def test_an_intent_of_a_process_that_died_is_no_leave_to_make_another_token(
     file = spec()
     point = names.index(f"/v1/{ROLE}") + 1
     assert mortal(rig, "grant", str(file), point=point)["signal"] == signal.SIGKILL
-    (grant,) = rig.file(file.stem).grants
+    (grant,) = rig.record(file.stem).grants
     longer = ROLE.replace("15m", "8h")
     policy = policy_of(rig, file.stem)
     assert create(rig, worker_token(rig), policy, path=longer, op=grant.create_op)[0] == 200

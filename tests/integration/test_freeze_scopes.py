@@ -45,7 +45,7 @@ def test_a_freeze_ends_what_is_held_and_lets_nobody_in_until_it_is_lifted(
     held = rig.active(file)
     frozen = rig("operator", "freeze", *scope, "--yes", *WHY).json
     assert frozen["ended"] == {file.stem: "confirmed"}
-    ended = rig.file(file.stem)
+    ended = rig.record(file.stem)
     assert ended.task.end_reason == "frozen"
     (ending,) = (event.body for event in ended.events if event.kind == "ending")
     assert (ending["by"], ending["name"]) == (rig.entity("operator"), "operator")
@@ -75,8 +75,8 @@ def test_a_worker_ends_what_somebody_froze(rig: Rig, spec: Spec) -> None:
         # without the worker's identity it is only signed
         rig.cli("operator", "freeze", *AGENT, *WHY, worker=False)
         wait_for(lambda: not rig.is_live(held.token), 5)
-        wait_for(lambda: rig.file(file.stem).task.state == "confirmed")
-    assert rig.file(file.stem).task.end_reason == "frozen"
+        wait_for(lambda: rig.record(file.stem).task.state == "confirmed")
+    assert rig.record(file.stem).task.end_reason == "frozen"
 
 
 def test_the_kill_switch_can_hold_the_door_closed(rig: Rig, spec: Spec) -> None:

@@ -71,14 +71,14 @@ def load(rig: Rig) -> Iterator[None]:
 
 
 def kinds(rig: Rig, task: str) -> Counter[str]:
-    return Counter(event.kind for event in rig.file(task).events)
+    return Counter(event.kind for event in rig.record(task).events)
 
 
 def settled(rig: Rig, task: str, *, looks: int = 4) -> State:
     """Look after a task as a worker would until it is sealed, or for so many settle windows."""
     for _ in range(looks):
         rig("operator", "status", task, code=None)
-        if (state := rig.file(task).task.state) is State.SEALED:
+        if (state := rig.record(task).task.state) is State.SEALED:
             break
         rig.settle()
     return state
@@ -101,7 +101,7 @@ def at_target(rig: Rig, statement: str, name: str) -> None:
 
 def why_open(rig: Rig, task: str) -> str:
     """Why a task is not proven or not sealed, as every output has it."""
-    proof = proof_of(rig.file(task))
+    proof = proof_of(rig.record(task))
     assert proof is not None
     return str(proof.unproven_because)
 
@@ -126,7 +126,7 @@ def test_tasks_that_end_while_the_audit_file_is_copied_and_truncated_are_sealed(
         until_done(rig, "complete", after.stem, watch=lambda result: check(rig, result))
         rig.settle()
     for file in (during, after):
-        assert settled(rig, file.stem) is State.SEALED, (kinds(rig, file.stem), rig.file(file.stem).checks)
+        assert settled(rig, file.stem) is State.SEALED, (kinds(rig, file.stem), rig.record(file.stem).checks)
         assert kinds(rig, file.stem)["confirmed"] == 1
         assert sum(kinds(rig, file.stem).values()) <= MOST_EVENTS
         check_over(rig, file.stem)
@@ -165,21 +165,21 @@ def test_a_task_confirmed_anew_three_times_alarms_is_delayed_and_can_be_closed_b
     logins = {file.stem: over_a_gap(stage, rig, file) for file in (spec(), spec())}
     for n in range(3):
         for task, login in logins.items():
-            assert rig.file(task).task.state is State.CONFIRMED
+            assert rig.record(task).task.state is State.CONFIRMED
             refused = rig("operator", "revoke", task, *FORCE, code=9)
             assert "is confirmed" in refused.error["message"]
             at_target(rig, "CREATE ROLE {name} LOGIN", login)
         rig.settle()
         for task, login in logins.items():
             tried_once_more(rig, "status", task)
-            assert rig.file(task).task.state is State.ENDING
-            assert any(check.n == 6 and "still exists" in rests_on(check) for check in rig.file(task).checks)
+            assert rig.record(task).task.state is State.ENDING
+            assert any(check.n == 6 and "still exists" in rests_on(check) for check in rig.record(task).checks)
             at_target(rig, "DROP ROLE {name}", login)
             assert rig.findings(task) == (["goes_round"] if n == 2 else [])
             # a window that is not over while this machine is busy
             tried_once_more(rig, "complete", task, extra={SETTLE: "60s"} if n == 2 else None)
     for task in logins:
-        assert (rig.file(task).task.state, kinds(rig, task)["confirmed"]) == (State.ENDING, 3)
+        assert (rig.record(task).task.state, kinds(rig, task)["confirmed"]) == (State.ENDING, 3)
         assert "not again before its settle window is over" in why_open(rig, task)
     counts = {row["task_id"]: row["findings"] for row in rig("auditor", "list").json["tasks"]}
     closed, left = logins
@@ -206,7 +206,7 @@ def test_what_is_confirmed_and_cannot_be_sealed_says_why_and_can_be_closed(rig: 
     assert closed.json["state"] == "unverified"
     # what was proven of its own stays so
     assert [lease["verdict"] for lease in closed.json["leases"]] == ["target_confirmed"]
-    assert payload_of(rig.file(file.stem).task.receipt or {})["predicate"]["proof"]["state"] == "unverified"
+    assert payload_of(rig.record(file.stem).task.receipt or {})["predicate"]["proof"]["state"] == "unverified"
     rig.admin.write("sys/leases/revoke", {"lease_id": strange, "sync": True})
 
 
@@ -228,7 +228,7 @@ def test_a_lease_that_nobody_knows_is_listed_ever_more_rarely_and_an_operator_ca
         advance(waitless, file.stem)
     rig.sql("UPDATE tasks SET due_at = ending_at WHERE task_id = ?", file.stem)
     advance(waitless, file.stem)
-    task = rig.file(file.stem).task
+    task = rig.record(file.stem).task
     assert task.state is State.ENDING
     assert f"Vault lists {strange}" in why_open(rig, file.stem)
     assert "unaccounted_lease" in rig.findings(file.stem)
@@ -245,7 +245,7 @@ def test_a_task_whose_judge_died_says_what_is_known_of_it(stage: Stage, rig: Rig
     rig("operator", "status", file.stem)
     stage.between.when(REVOKE_LEASE, "after", lambda: stage.between.when(CANARY, "before", stage.kill))
     tried_once_more(rig, "complete", file.stem)
-    assert rig.file(file.stem).task.state is State.ENDING
+    assert rig.record(file.stem).task.state is State.ENDING
     why = why_open(rig, file.stem)
     assert why.startswith("it was not judged since") and f"{held.lease_id} is " in why
     stage.mend()

@@ -106,19 +106,19 @@ def test_a_change_waits_for_a_new_approval_and_ends_what_was_granted(
         rig("operator", "grant", file, code=4)
         rig("approver-1", "approve", file.stem, "--yes")
     token = rig.use(rig.granted(Path(held.stem)), read=False).token
-    old = rig.file(waiting.stem).task
+    old = rig.record(waiting.stem).task
     with ground.changed(rig, tmp_path) as extra:
         rig.vouch()
         if extra:
             rig("admin", "templates", "check", "postgres-readonly", extra=extra, code=None)
         asked = rig("operator", "grant", waiting.stem, code=4, extra=extra).json
-        assert asked["digest"] != old.digest and rig.file(waiting.stem).task.revision == 2
+        assert asked["digest"] != old.digest and rig.record(waiting.stem).task.revision == 2
         assert rig.task_tokens(waiting.stem) == []
         (block,) = (one for one in waits_for(rig, "approver-2") if one["task_id"] == waiting.stem)
         assert any(line.startswith(ground.told) for line in block["changes"])
         ended = rig("operator", "status", held.stem, code=None, extra=extra).json
         assert ended["end_reason"] == "drift" and not rig.is_live(token)
-        (note,) = [event.body["note"] for event in rig.file(held.stem).events if event.kind == "ending"]
+        (note,) = [event.body["note"] for event in rig.record(held.stem).events if event.kind == "ending"]
         assert note.startswith(f"it is not what was approved: {block['changes'][0].partition(':')[0]}")
 
 
@@ -132,7 +132,7 @@ def test_an_acl_policy_that_is_not_the_approved_text_is_never_issued_from(rig: R
     file = spec(criticality="medium")
     rig("operator", "grant", file, code=4)
     rig("approver-1", "approve", file.stem, "--yes")
-    name = f"sys/policies/acl/{rig.file(file.stem).revision.body.decode().split('jitvault-access-')[1][:16]}"
+    name = f"sys/policies/acl/{rig.record(file.stem).revision.body.decode().split('jitvault-access-')[1][:16]}"
     name = name.replace("acl/", "acl/jitvault-access-")
     text = (rig.admin.read(name) or {})["data"]["policy"]
     rig.admin.write(name, {"policy": text + "# more\n"})

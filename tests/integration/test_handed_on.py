@@ -83,7 +83,7 @@ def tree(rig: Rig, spec: Spec, child: Callable[..., Path]) -> tuple[list[str], l
 
 
 def state(rig: Rig, task: str) -> tuple[str, str | None]:
-    row = rig.file(task).task
+    row = rig.record(task).task
     return row.state.value, row.end_reason and row.end_reason.value
 
 
@@ -96,7 +96,7 @@ def test_a_child_has_its_own_token_that_names_everybody_above_it(rig: Rig, spec:
         (names[1], f"{names[0]} {names[1]}"),
     ]
     assert len({one.token for one in held}) == len({one.lease_id for one in held}) == 3
-    ends = [rig.file(name).task.ends_at for name in names]
+    ends = [rig.record(name).task.ends_at for name in names]
     assert None not in ends
     assert ends[2] < ends[1] < ends[0]
     shown = rig("operator", "status", names[1]).json
@@ -121,19 +121,19 @@ def test_the_end_of_a_parent_ends_all_below_it_from_the_leaves_up(rig: Rig, spec
     for one in held:
         assert not rig.is_live(one.token)
         assert not rig.lease_is_live(one.lease_id)
-    proven = [next(e.at for e in rig.file(name).events if e.kind == "confirmed") for name in names]
+    proven = [next(e.at for e in rig.record(name).events if e.kind == "confirmed") for name in names]
     assert proven == sorted(proven, reverse=True)
     # every door before the first lease, as Vault answered
     acts = rig.rows("SELECT kind, subject, sent_at FROM operations WHERE kind LIKE 'revoke_%' ORDER BY answered_at")
-    tokens = {rig.file(name).grants[-1].accessor_hmac: name for name in names}
+    tokens = {rig.record(name).grants[-1].accessor_hmac: name for name in names}
     first = [tokens.get(subject, "lease") for _, subject, _ in acts]
     assert set(first[:3]) == set(names), first
     rig.settle()
     for name in names:
         assert rig("operator", "status", name).json["state"] == "sealed"
-    receipt = payload_of(rig.file(names[2]).task.receipt or {})["predicate"]
+    receipt = payload_of(rig.record(names[2]).task.receipt or {})["predicate"]
     assert [(link["task"], link["digest"]) for link in receipt["delegation"]] == [
-        (name, rig.file(name).task.digest) for name in names[:2]
+        (name, rig.record(name).task.digest) for name in names[:2]
     ]
 
 
@@ -144,7 +144,9 @@ def test_a_parent_is_sealed_after_what_it_handed_on_and_its_receipt_says_so(
     seal = finish.seal
     with monkeypatch.context() as patch:
         # the leaf has something left to wait for, such as a request that is in flight
-        patch.setattr(finish, "seal", lambda w, found, *more: found.file.task.task_id != leaf and seal(w, found, *more))
+        patch.setattr(
+            finish, "seal", lambda w, found, *more: found.record.task.task_id != leaf and seal(w, found, *more)
+        )
         rig("operator", "complete", top)
         rig.settle()
         for _ in range(2):
@@ -152,18 +154,18 @@ def test_a_parent_is_sealed_after_what_it_handed_on_and_its_receipt_says_so(
             assert [state(rig, name)[0] for name in (middle, leaf)] == ["confirmed", "confirmed"]
     # one command is enough, from the leaves up
     assert rig("operator", "status", top).json["state"] == "sealed"
-    sealed = [next(e.at for e in rig.file(name).events if e.kind == "sealed") for name in (leaf, middle, top)]
+    sealed = [next(e.at for e in rig.record(name).events if e.kind == "sealed") for name in (leaf, middle, top)]
     assert sealed == sorted(sealed)
     for above, below in ((top, middle), (middle, leaf)):
-        row = rig.file(below).task
-        receipt = payload_of(rig.file(above).task.receipt or {})["predicate"]
+        row = rig.record(below).task
+        receipt = payload_of(rig.record(above).task.receipt or {})["predicate"]
         assert receipt["children"] == [
             {
                 **{"task": below, "digest": row.digest, "state": "sealed"},
                 "chain": {"events": row.seq, "head": row.head},
             }
         ]
-    assert payload_of(rig.file(leaf).task.receipt or {})["predicate"]["children"] == []
+    assert payload_of(rig.record(leaf).task.receipt or {})["predicate"]["children"] == []
 
 
 def test_a_late_lease_below_takes_the_proof_above_it_back(rig: Rig, spec: Spec, child: Any, hurried: None) -> None:
@@ -186,7 +188,7 @@ def test_a_late_lease_below_takes_the_proof_above_it_back(rig: Rig, spec: Spec, 
     finally:
         rig.put("probes/postgres", probe)
         rig.vouch()
-    (why,) = [e.body["note"] for e in rig.file(top.stem).events if e.kind == "unproven"]
+    (why,) = [e.body["note"] for e in rig.record(top.stem).events if e.kind == "unproven"]
     assert why == f"tasks below it are not proven any more: {below.stem}"
     # and it is proven again with what is below it
     rig("operator", "status", top.stem)
@@ -202,7 +204,7 @@ def refused(rig: Rig, file: Path, code: int, said: str, who: str = "operator") -
         result = rig(who, "grant", file, code=code)
         assert said in result.error["message"], result.error
     assert rig.task_tokens(file.stem) == []
-    known = rig.wiring().ledger.file(file.stem)
+    known = rig.wiring().ledger.record(file.stem)
     assert known is None or known.grants == ()
 
 
@@ -543,7 +545,7 @@ def test_a_child_that_was_edited_away_keeps_its_parent_unproven(
     assert low.stem in rig("operator", "status", top.stem).json["children"]
     proof = rig("operator", "complete", top.stem, code=6)
     assert not proof.json["confirmed"] and rig.is_live(held.token)
-    assert "handed_on" in [event.kind for event in rig.file(top.stem).events]
+    assert "handed_on" in [event.kind for event in rig.record(top.stem).events]
     rig("operator", "status", low.stem, code=12)
     if undo is None:
         # its chain goes on from the state that was set: what it was is not known any more
@@ -615,11 +617,11 @@ def test_a_child_gets_at_most_what_is_left_of_its_parent_when_it_is_issued(rig: 
     rig("operator", "submit", low)
     time.sleep(3)
     rig.granted(low)
-    above, below = (rig.file(file.stem).grants[-1] for file in (top, low))
+    above, below = (rig.record(file.stem).grants[-1] for file in (top, low))
     assert below.ttl_s < 17
     assert below.expires_at < above.expires_at
     assert f"Handed on by: {top.stem} (agent research-agent)" in "\n".join(
-        describe(Revision.of(rig.file(low.stem).revision.body))
+        describe(Revision.of(rig.record(low.stem).revision.body))
     )
 
 

@@ -70,7 +70,7 @@ def test_every_lease_of_a_read_in_flight_is_found_revoked_and_proven_before_conf
     for race in races:
         _until_sealed(rig, race.task)
         # no lease was found later than that
-        assert {lease.lease_id for lease in rig.file(race.task).leases} == set(race.got)
+        assert {lease.lease_id for lease in rig.record(race.task).leases} == set(race.got)
     late, got = sum(len(race.late) for race in races), sum(len(race.got) for race in races)
     with capsys.disabled():
         late_tasks, again = sum(bool(race.late) for race in races), sum(race.turns > 1 for race in races)
@@ -84,23 +84,23 @@ def _until_confirmed(rig: Rig, race: Race) -> None:
     """The reads that hang are cut off by the server after 2 s, so a few commands are enough."""
     for _ in range(6):
         race.turns += 1
-        if rig.file(race.task).task.state in ("confirmed", "sealed"):
+        if rig.record(race.task).task.state in ("confirmed", "sealed"):
             return
         rig("operator", "revoke", race.task, code=None)
-    raise AssertionError(rig.file(race.task).task)
+    raise AssertionError(rig.record(race.task).task)
 
 
 def _check_confirmed(rig: Rig, race: Race) -> None:
     """All that the readers got is known and proven dead in what was committed as `confirmed`, and gone in truth."""
-    file = rig.file(race.task)
+    record = rig.record(race.task)
     assert race.got
-    assert {lease.lease_id for lease in file.leases} == set(race.got)
-    assert {lease.verdict for lease in file.leases} == {"target_confirmed"}
-    assert {lease.verdict for lease in file.leases} <= DEAD
-    assert not any(rig.lease_is_live(lease.lease_id) for lease in file.leases)
+    assert {lease.lease_id for lease in record.leases} == set(race.got)
+    assert {lease.verdict for lease in record.leases} == {"target_confirmed"}
+    assert {lease.verdict for lease in record.leases} <= DEAD
+    assert not any(rig.lease_is_live(lease.lease_id) for lease in record.leases)
     assert rig.database_roles().isdisjoint(race.got.values())
     # there was one end, and it was not taken back for a lease that came after it
-    kinds = [event.kind for event in file.events]
+    kinds = [event.kind for event in record.events]
     assert kinds.count("confirmed") == 1
     assert "late_lease" not in kinds
     race.late = _late(rig, race)
@@ -108,9 +108,9 @@ def _check_confirmed(rig: Rig, race: Race) -> None:
 
 def _late(rig: Rig, race: Race) -> set[str]:
     """The leases whose issue stands behind the revocation of their token in Vault's own order."""
-    file = rig.file(race.task)
-    lines = rig.wiring().worker.ledger.trail(file).observations
-    (token,) = {grant.accessor_hmac for grant in file.grants}
+    record = rig.record(race.task)
+    lines = rig.wiring().worker.ledger.trail(record).observations
+    (token,) = {grant.accessor_hmac for grant in record.grants}
     ended = next(o for o in lines if o.kind is Kind.TOKEN_REVOKED and o.subject == token and o.closing)
     return {
         o.subject for o in lines if o.kind is Kind.LEASE_ISSUED and o.closing and o.place.offset > ended.place.offset

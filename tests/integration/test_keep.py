@@ -70,14 +70,14 @@ def test_what_is_held_is_renewed_in_small_steps_and_its_end_is_proven(rig: Rig, 
         time.sleep(2 * STEP_S)
         assert rig.is_live(held.token) and can_log_in(rig, held.login)
         assert lease_ttl(rig, held.lease_id) <= STEP_S
-        assert rig.file(file.stem).task.state == "active"
+        assert rig.record(file.stem).task.state == "active"
         assert worker.log.states(file.stem) == ["active"]
         assert len(renewals(rig, file.stem, "renew_token")) >= 4
         assert len(renewals(rig, file.stem, "renew_lease")) >= 3
         # while it is renewed, so that it is over by its end alone
         proof = rig("operator", "complete", file.stem).json
     # its last renewal was for the whole seconds that were left, and nothing was to be renewed after it
-    ended = rig.file(short.stem).task
+    ended = rig.record(short.stem).task
     assert ended.end_reason == "deadline" and ended.ending_at and ended.ends_at and ended.ending_at >= ended.ends_at
     assert proof["token"]["verdict"] == "audit_confirmed"
     assert [lease["verdict"] for lease in proof["leases"]] == ["target_confirmed"]
@@ -137,7 +137,7 @@ def test_what_cannot_be_renewed_is_left_alone(rig: Rig, spec: Spec) -> None:
     rig("approver-1", "approve", file.stem, "--yes")
     held = rig.use(dict(rig("operator", "grant", file.stem).json))
     rig("operator", "status", file.stem)
-    (lease,) = rig.file(file.stem).leases
+    (lease,) = rig.record(file.stem).leases
     assert (lease.renew_at, renewals(rig, file.stem, "renew_lease")) == (None, [OpState.ABANDONED])
     assert lease_ttl(rig, held.lease_id) > 800
     time.sleep(STEP_S / 2)
@@ -182,7 +182,7 @@ def test_a_renewal_whose_answer_is_lost_is_looked_up(rig: Rig, spec: Spec, momen
     finally:
         between.down()
     assert renewals(rig, file.stem, "renew_token") == renewals(rig, file.stem, "renew_lease") == [OpState.SETTLED]
-    grant, (lease,) = rig.file(file.stem).grants[-1], rig.file(file.stem).leases
+    grant, (lease,) = rig.record(file.stem).grants[-1], rig.record(file.stem).leases
     (facts,) = rig.task_tokens(file.stem)
     # a renewal that was not done by then may still come
     assert grant.expires_at and grant.expires_at > datetime.fromisoformat(facts["expire_time"])
@@ -204,7 +204,7 @@ def test_nothing_is_renewed_while_the_stream_is_not_trusted(rig: Rig, spec: Spec
     assert not renewals(rig, file.stem, "renew_token")
     wait_for(lambda: not rig.is_live(held.token), STEP_S)
     rig("operator", "status", file.stem, code=None)
-    assert rig.file(file.stem).task.end_reason == "expired"
+    assert rig.record(file.stem).task.end_reason == "expired"
 
 
 def test_a_worker_keeps_nothing_that_is_due_on_a_stream_that_is_not_trusted(
@@ -219,7 +219,7 @@ def test_a_worker_keeps_nothing_that_is_due_on_a_stream_that_is_not_trusted(
     time.sleep(STEP_S / 2 + 0.2)
     with rig.environment(None, {"JITVAULT_AUDIT_FILE": str(foreign)}):
         hand = context_factory(Wiring(load()))()
-    assert hand.mode.is_daemon and hand.mode.cache is not None and is_due_now(hand, rig.file(file.stem))
+    assert hand.mode.is_daemon and hand.mode.cache is not None and is_due_now(hand, rig.record(file.stem))
     with pytest.raises(AuditUntrusted):
         advance(hand, file.stem)
     assert not renewals(rig, file.stem, "renew_token")
@@ -239,7 +239,7 @@ def test_a_target_that_does_not_answer_keeps_no_token_from_its_renewal(rig: Rig,
         assert rig.is_live(held.token)
     finally:
         rig.world.servers.postgres.start()
-    assert rig.file(file.stem).task.due_at <= datetime.now(UTC)
+    assert rig.record(file.stem).task.due_at <= datetime.now(UTC)
     rig("operator", "status", file.stem)
     assert lease_ttl(rig, held.lease_id) <= STEP_S
     rig("operator", "complete", file.stem)
@@ -252,8 +252,8 @@ def ends(rig: Rig, task: str, reason: str) -> None:
     """The task ends as nobody asks for it, without another renewal."""
     before = len(renewals(rig, task, "renew_token"))
     with Attended(rig):
-        wait_for(lambda: rig.file(task).task.state in ("confirmed", "sealed"))
-    assert rig.file(task).task.end_reason == reason
+        wait_for(lambda: rig.record(task).task.state in ("confirmed", "sealed"))
+    assert rig.record(task).task.end_reason == reason
     assert len(renewals(rig, task, "renew_token")) <= before
     assert not rig.database_roles()
 
@@ -314,11 +314,11 @@ def test_nothing_is_renewed_after_the_approval_is_taken_away(rig: Rig, spec: Spe
 def test_a_denial_after_the_issue_ends_it(rig: Rig, spec: Spec) -> None:
     file = approved(rig, spec)
     # the command says that it is too late; whoever signs all the same is heard
-    revision = Revision.of(rig.file(file.stem).revision.body)
+    revision = Revision.of(rig.record(file.stem).revision.body)
     person = rig.wiring("approver-2").person
     sign_decision(person, revision, decision="deny", groups=["jitvault-approvers"], reason="too many rows")
     ends(rig, file.stem, "policy")
-    assert "too many rows" in str([e.body for e in rig.file(file.stem).events if e.kind == "ending"])
+    assert "too many rows" in str([e.body for e in rig.record(file.stem).events if e.kind == "ending"])
 
 
 def test_an_approval_that_expires_bounds_the_issue_alone(rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -326,7 +326,7 @@ def test_an_approval_that_expires_bounds_the_issue_alone(rig: Rig, spec: Spec, m
     monkeypatch.setattr(papers, "APPROVAL_LIFE", timedelta(seconds=1))
     rig("operator", "status", file.stem)
     assert renewals(rig, file.stem, "renew_token")
-    assert rig.file(file.stem).task.state == "active"
+    assert rig.record(file.stem).task.state == "active"
     rig("operator", "complete", file.stem)
 
 
@@ -341,12 +341,12 @@ def test_missing_beats_end_the_task_and_each_line_of_its_token_is_one(rig: Rig, 
         for _ in range(STEP_S):
             time.sleep(STEP_S / 2)
             rig.vault(held.token).read("auth/token/lookup-self")
-        assert rig.file(file.stem).task.state == "active"
+        assert rig.record(file.stem).task.state == "active"
         silent = time.monotonic()
         wait_for(lambda: not rig.is_live(held.token))
         assert STEP_S - 1 < time.monotonic() - silent < STEP_S + 3
-        wait_for(lambda: rig.file(file.stem).task.state == "confirmed")
-    assert rig.file(file.stem).task.end_reason == "heartbeat"
+        wait_for(lambda: rig.record(file.stem).task.state == "confirmed")
+    assert rig.record(file.stem).task.end_reason == "heartbeat"
 
 
 def test_nobody_gets_more_time_by_hand(rig: Rig, spec: Spec) -> None:

@@ -397,7 +397,7 @@ def test_two_that_close_a_task_by_force_close_it_once(rig: Rig, spec: Spec) -> N
         assert results[0].json == results[1].json
         assert (results[0].json["state"], results[0].json["confirmed"]) == ("unverified", False)
         check(rig, *results)
-        kinds = [event.kind for event in rig.file(task).events]
+        kinds = [event.kind for event in rig.record(task).events]
         assert kinds.count("unverified") == kinds.count("force_intended") == 1
         target.execute(f'DROP SCHEMA "{task}"; DROP ROLE "{one.login["user"]}"'.encode())
 
@@ -442,11 +442,11 @@ def test_what_somebody_else_proved_between_two_phases_is_not_written_over(rig: R
     rig.active(file)
     hand, revocations = _closed(rig, file.stem)
     assert rig("operator", "complete", file.stem).json["confirmed"]
-    proven = rig.file(file.stem)
+    proven = rig.record(file.stem)
     assert not phases._revoke_leases(
         hand, file.stem, "it was stolen", revocations=revocations, hanging=phases._SlowTasks(0)
     )
-    assert rig.file(file.stem) == proven
+    assert rig.record(file.stem) == proven
 
 
 def test_a_token_that_an_extension_replaces_is_revoked_with_the_others(
@@ -489,8 +489,8 @@ def test_each_credential_is_revoked_once(rig: Rig, spec: Spec) -> None:
     # the lease is known
     rig("operator", "status", file.stem)
     rig("operator", "revoke", "--agent", "research-agent", "--reason", "it was stolen", "--yes")
-    kinds = [op.kind for op in rig.file(file.stem).operations if op.kind.startswith("revoke")]
-    assert sorted(kinds) == ["revoke_lease", "revoke_token"], rig.file(file.stem).operations
+    kinds = [op.kind for op in rig.record(file.stem).operations if op.kind.startswith("revoke")]
+    assert sorted(kinds) == ["revoke_lease", "revoke_token"], rig.record(file.stem).operations
 
 
 def test_what_is_there_again_after_it_was_gone_is_revoked_again(rig: Rig, spec: Spec) -> None:
@@ -499,7 +499,7 @@ def test_what_is_there_again_after_it_was_gone_is_revoked_again(rig: Rig, spec: 
     held = rig.active(file)
     rig("operator", "status", file.stem)
     worker = rig.wiring().worker
-    (lease,), now = rig.file(file.stem).leases, worker.now()
+    (lease,), now = rig.record(file.stem).leases, worker.now()
     with worker.ledger.claim(file.stem) as claim:
         op = record_answer(
             worker, new_operation(worker, "revoke_lease", lease.lease_id, task_id=file.stem), OpState.ANSWERED, DONE
@@ -511,6 +511,6 @@ def test_what_is_there_again_after_it_was_gone_is_revoked_again(rig: Rig, spec: 
         )
         worker.ledger.apply(file.stem, change, claim=claim, at=now)
     rig("operator", "complete", file.stem, code=None)
-    kinds = [op.kind for op in rig.file(file.stem).operations if op.kind == "revoke_lease"]
+    kinds = [op.kind for op in rig.record(file.stem).operations if op.kind == "revoke_lease"]
     assert len(kinds) == 2
     assert not rig.lease_is_live(held.lease_id)

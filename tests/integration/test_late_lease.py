@@ -26,7 +26,7 @@ def test_a_sweep_ends_what_appears_after_the_seal(rig: Rig, spec: Callable[..., 
     assert rig.findings(file.stem) == ["lease_after_seal"]
     swept = rig("operator", "sweep", "--fix", code=None).json
     assert swept["advanced"] == {file.stem: "sealed"}
-    (late,) = [lease for lease in rig.file(file.stem).leases if lease.lease_id == lease_id + "x"]
+    (late,) = [lease for lease in rig.record(file.stem).leases if lease.lease_id == lease_id + "x"]
     assert late.verdict != "live"
 
 

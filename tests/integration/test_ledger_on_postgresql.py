@@ -64,7 +64,7 @@ def test_two_workers_share_what_is_due_and_deliver_each_once(rig: Rig, spec: Cal
     assert [one.returncode for one in both] == [0, 0], said
     assert sorted(" ".join(said).split()) == sorted(tasks)
     for task in tasks:
-        found = rig.file(task)
+        found = rig.record(task)
         assert (found.task.state, len(found.grants), len(rig.task_tokens(task))) == ("issued", 1, 1)
         assert [event.kind for event in found.events].count("delivered") == 1
         assert chain_problems(found.events, head=found.task.head) == []

@@ -218,7 +218,7 @@ def test_a_login_is_closed_and_its_password_removed_whatever_comes_after(rig: Ri
         with psycopg.connect(rig.world.target_dsn) as server:
             assert server.execute(closed, (held.login["user"],)).fetchone() == (False, None)
     rig.vouch()
-    (lease,) = rig.file(file.stem).leases
+    (lease,) = rig.record(file.stem).leases
     rig.admin.write(f"sys/leases/revoke/{lease.lease_id}", {"sync": True})
 
 

@@ -159,7 +159,7 @@ def settled_by_listing(rig: Rig, task: str) -> dict[str, Any]:
     (quiet,) = [check for check in ended["token"]["checks"] if check["n"] == 7]
     said = f"a credential was read from {PREFIX} in a wrapping, so its lease is not known: listed"
     assert rests_on(quiet).endswith(said)
-    assert [op.answer for op in rig.file(task).operations if op.kind == "list_leases"][-1] == "accounted"
+    assert [op.answer for op in rig.record(task).operations if op.kind == "list_leases"][-1] == "accounted"
     return ended
 
 

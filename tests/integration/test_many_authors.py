@@ -129,7 +129,7 @@ def test_an_operator_by_another_group_ends_a_task_whatever_was_read(rig: Rig, sp
         people(rig, file.stem, "end", 20)
         told = rig("operator", "status", file.stem, code=None)
         assert not rig.is_live(held.token), told
-        assert rig.file(file.stem).task.end_reason == "operator"
+        assert rig.record(file.stem).task.end_reason == "operator"
 
 
 def test_a_worker_finds_what_the_stream_did_not_show(rig: Rig, spec: Spec) -> None:

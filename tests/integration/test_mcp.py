@@ -218,7 +218,7 @@ def test_a_model_asks_works_and_gives_back(rig: Rig, stage: Stage) -> None:
         assert (finished["state"], finished["why"]) == ("ended", f"task {task} was finished: its access is given back")
         assert (await m.refused("run", task=task, tool="python"))["error"] == finished["why"]
         wait_for(lambda: rig.state(task) in ("confirmed", "sealed"))
-        assert rig.file(task).task.end_reason == "completed" and not logs_in(stage.url)
+        assert rig.record(task).task.end_reason == "completed" and not logs_in(stage.url)
 
     stage.play(model)
 
@@ -420,7 +420,7 @@ def test_however_the_server_ends_nothing_is_left(rig: Rig, stage: Stage, how: st
     dead_s = time.monotonic() - begun
     wait_for(lambda: not logs_in(stage.url), 10)
     wait_for(lambda: rig.state(task) in ("confirmed", "sealed"), 30)
-    assert rig.file(task).task.end_reason == "completed"
+    assert rig.record(task).task.end_reason == "completed"
     if how != "SIGKILL":
         # by exec itself, and not by the monitor of one that was killed; a kernel that is slow to kill lets it, too
         assert rig("operator", "status", task).json["ended"]["note"] == "the program ended with exit code 0"

@@ -39,11 +39,11 @@ def test_a_decision_is_counted_by_a_worker_and_not_by_the_approvers_command(
 
 def test_more_time_is_given_by_a_worker_and_not_by_the_command_that_asks(rig: Rig, spec: Spec) -> None:
     rig.active(file := spec())
-    before = rig.file(file.stem).task.ends_at
+    before = rig.record(file.stem).task.ends_at
     alone(rig, "operator", "extend", file.stem, *MORE)
-    assert rig.file(file.stem).task.ends_at == before
+    assert rig.record(file.stem).task.ends_at == before
     rig.turn(file.stem)
-    assert rig.file(file.stem).task.ends_at != before
+    assert rig.record(file.stem).task.ends_at != before
 
 
 def test_a_request_is_cancelled_by_a_worker_and_not_by_the_command(rig: Rig, spec: Spec) -> None:
@@ -64,10 +64,10 @@ def test_a_command_with_the_workers_identity_decides_and_issues_nothing(rig: Rig
 def test_the_status_of_a_task_does_nothing_for_it(rig: Rig, spec: Spec) -> None:
     held = rig.active(file := spec())
     rig.cli("operator", "revoke", file.stem, "--wait", "0", worker=False, code=13)
-    before = rig.file(file.stem).task.seq
+    before = rig.record(file.stem).task.seq
     shown = rig("operator", "status", file.stem, alone=True).json
     assert [one["reason"] for one in shown["end_requested"]] == ["operator"]
-    assert rig.file(file.stem).task.seq == before and rig.is_live(held.token)
+    assert rig.record(file.stem).task.seq == before and rig.is_live(held.token)
     rig.turn(file.stem)
     assert rig.state(file.stem) == "confirmed" and not rig.is_live(held.token)
 

@@ -139,7 +139,7 @@ def test_a_task_is_sealed_once_its_settle_window_is_over_and_not_before(rig: Rig
         if rig("operator", "status", file.stem).json["state"] == "sealed":
             break
         time.sleep(0.2)
-    sealed, worker = rig.file(file.stem), rig.wiring().worker
+    sealed, worker = rig.record(file.stem), rig.wiring().worker
     (at,) = [datetime.fromisoformat(event.at) for event in sealed.events if event.kind == "sealed"]
     tokens = tokens_of(sealed)
     lines = worker.ledger.trail(sealed).observations

@@ -45,7 +45,7 @@ def holding(rig: Rig, file: Path, leases: int) -> Held:
     for _ in range(leases - 1):
         rig.vault(held.token).read(PREFIX)
     rig("operator", "status", file.stem)
-    assert len(rig.file(file.stem).leases) == leases
+    assert len(rig.record(file.stem).leases) == leases
     return held
 
 
@@ -64,7 +64,7 @@ def test_an_answer_that_comes_too_late_during_a_grant(stage: Stage, rig: Rig, sp
     until_done(rig, "grant", file, watch=lambda result: check(rig, result))
     # what was made and perhaps delivered is dead; the one that lives was delivered once
     (token,) = live_tokens(rig)
-    *earlier, last = rig.file(file.stem).grants
+    *earlier, last = rig.record(file.stem).grants
     assert token["meta"]["jitvault_grant"] == last.grant_id
     assert [grant.settled for grant in earlier] == [True]
     assert set(deliveries(rig, file.stem).values()) == {1}
@@ -79,7 +79,7 @@ def test_an_answer_that_comes_too_late_during_a_complete(stage: Stage, rig: Rig,
     assert held_back.struck == 1
     assert first.code in (0, 5, 6)
     assert not rig.is_live(held.token)
-    assert not at_target(rig, rig.file(file.stem))
+    assert not at_target(rig, rig.record(file.stem))
     check(rig, first)
     until_done(rig, "complete", file.stem, watch=lambda result: check(rig, result))
     assert verdicts(rig, file.stem) == ["audit_confirmed", "target_confirmed"]
@@ -97,7 +97,7 @@ def test_a_token_that_cannot_be_ended_or_seen_keeps_no_lease_alive(
         stage.between.when(where, moment, fate=Fate.LOSE, times=ALWAYS)
     first = rig("operator", "complete", file.stem, code=None)
     assert first.code in (5, 6)
-    ended = rig.file(file.stem)
+    ended = rig.record(file.stem)
     assert ended.task.state == "ending"
     assert not [lease.lease_id for lease in ended.leases if rig.lease_is_live(lease.lease_id)]
     assert not at_target(rig, ended)
@@ -111,13 +111,13 @@ def test_a_token_that_cannot_be_ended_or_seen_keeps_no_lease_alive(
 def test_a_lease_whose_answers_are_lost_does_not_stop_the_next_one(stage: Stage, rig: Rig, spec: Spec) -> None:
     file = spec()
     held = holding(rig, file, 3)
-    first_lease = rig.file(file.stem).leases[0].lease_id
+    first_lease = rig.record(file.stem).leases[0].lease_id
     # with its token Vault ends the leases by itself; that this does not come first, the token is not ended yet
     stage.between.when(REVOKE_TOKEN, "before", fate=Fate.LOSE, times=ALWAYS)
     stage.between.when(f"PUT sys/leases/revoke/{first_lease}", "before", fate=Fate.LOSE, times=ALWAYS)
     first = rig("operator", "complete", file.stem, code=None)
     assert first.code in (5, 6)
-    live = [lease.lease_id for lease in rig.file(file.stem).leases if rig.lease_is_live(lease.lease_id)]
+    live = [lease.lease_id for lease in rig.record(file.stem).leases if rig.lease_is_live(lease.lease_id)]
     assert live == [first_lease]
     assert rig.is_live(held.token)
     check(rig, first)
@@ -137,7 +137,7 @@ def test_look_ups_whose_answers_are_lost_stop_no_revocation(stage: Stage, rig: R
     stage.between.when("PUT sys/leases/revoke/", "after", fate=Fate.LOSE, times=ALWAYS)
     first = rig("operator", "complete", file.stem, code=None)
     assert first.code in (5, 6)
-    assert not any(rig.lease_is_live(lease.lease_id) for lease in rig.file(file.stem).leases)
+    assert not any(rig.lease_is_live(lease.lease_id) for lease in rig.record(file.stem).leases)
     check(rig, first)
     stage.between.clear()
     until_done(rig, "complete", file.stem, watch=lambda result: check(rig, result))
@@ -169,7 +169,7 @@ def test_a_token_that_may_not_be_ended_or_seen_keeps_no_lease_alive(rig: Rig, sp
     with refused(rig, "auth/token/lookup-accessor", *end):
         rig("operator", "complete", file.stem, code=10)
         assert rig.is_live(held.token) is not is_in_doubt
-        assert not [lease.lease_id for lease in rig.file(file.stem).leases if rig.lease_is_live(lease.lease_id)]
+        assert not [lease.lease_id for lease in rig.record(file.stem).leases if rig.lease_is_live(lease.lease_id)]
         # the command named the reason, and no check has one
         check(rig, killed=True)
     if is_in_doubt:
@@ -194,7 +194,7 @@ def test_look_ups_that_hang_before_a_revocation_delay_it_for_a_moment_only(
     worker = rig.wiring().worker
     with worker.ledger.claim(file.stem) as claim:
         why = EndCause(reason=EndReason.OPERATOR, by=rig.entity("operator"))
-        revoke.revoke_tokens(worker, worker.file(file.stem), claim, why=why)
+        revoke.revoke_tokens(worker, worker.record(file.stem), claim, why=why)
     assert [what for what in stage.between.seen if what.startswith("PUT auth/")] == [LOOK_AT_TOKEN, REVOKE_TOKEN]
     assert not [what for what in stage.between.seen if what.startswith("PUT sys/leases/")]
     assert not rig.is_live(held.token)
@@ -211,7 +211,7 @@ def test_a_lease_that_is_gone_already_is_not_looked_up_before_the_token_is_revok
     again = rig.use(rig("operator", "extend", file.stem, "--for", "20m", "--reason", "slow").json)
     late, _ = without_a_token(rig, held)
     rig("operator", "status", file.stem)
-    assert [lease.verdict for lease in rig.file(file.stem).leases if lease.lease_id == late] == ["gone"]
+    assert [lease.verdict for lease in rig.record(file.stem).leases if lease.lease_id == late] == ["gone"]
     stage.between.clear()
     rig("operator", "complete", file.stem)
     before = stage.between.seen[: stage.between.seen.index(REVOKE_TOKEN)]
@@ -298,10 +298,10 @@ def test_what_is_limited_is_named_and_what_is_not_is_taken_back_at_once(
     with limited(rig, where, used_up_by, interval="60s"):
         first = rig("operator", "complete", file.stem, code=None)
         assert first.code in (5, 6), first
-        assert any("429" in reason for reason in [first.stderr, *reasons(rig.file(file.stem))])
-        assert rig.file(file.stem).task.state == "ending"
+        assert any("429" in reason for reason in [first.stderr, *reasons(rig.record(file.stem))])
+        assert rig.record(file.stem).task.state == "ending"
         assert rig.is_live(held.token) == (where == "auth/token/revoke-accessor")
-        assert not at_target(rig, rig.file(file.stem))
+        assert not at_target(rig, rig.record(file.stem))
     check(rig, first)
     until_done(rig, "complete", file.stem, watch=lambda result: check(rig, result))
     assert verdicts(rig, file.stem) == ["audit_confirmed", "target_confirmed", "target_confirmed"]

@@ -91,7 +91,7 @@ def test_the_only_device_fails_during_a_grant(place: tuple[Stage, Picky], rig: R
     file = spec()
     at_device(rig, place[1], case, "grant", file)
     (token,) = live_tokens(rig)
-    assert token["meta"]["jitvault_grant"] == rig.file(file.stem).grants[-1].grant_id
+    assert token["meta"]["jitvault_grant"] == rig.record(file.stem).grants[-1].grant_id
     if case == ("response", CREATE):
         # the one that no line shows is accounted for as well
         until_done(rig, "complete", file.stem)
@@ -136,7 +136,7 @@ def test_the_only_device_takes_no_answers_for_a_while(place: tuple[Stage, Picky]
     first = rig("operator", "complete", file.stem, code=None)
     assert first.code in (5, 6), first
     assert not rig.is_live(held.token)
-    assert not at_target(rig, rig.file(file.stem))
+    assert not at_target(rig, rig.record(file.stem))
     check(rig, first)
     picky.take_all()
     until_done(rig, "complete", file.stem, watch=lambda result: check(rig, result))
@@ -173,4 +173,4 @@ def test_what_another_device_alone_has_is_done_and_proves_nothing(
     last = rig("operator", "complete", file.stem, code=None)
     check(rig, last)
     assert last.code in (0, 6)
-    assert reasons(rig.file(file.stem)) or last.code == 0
+    assert reasons(rig.record(file.stem)) or last.code == 0

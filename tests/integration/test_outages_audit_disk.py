@@ -65,7 +65,7 @@ def full_at(place: tuple[Stage, SmallDisk], rig: Rig, case: Case, *arguments: st
     struck = stage.between.when(*case, lambda: fill(rig, disk, *NOTHING_FITS))
     first = rig("operator", *arguments, code=None)
     assert struck.struck == 1
-    proven = [file for file in (rig.file(str(task)) for task in tasks(rig)) if file.task.state in PROVEN]
+    proven = [file for file in (rig.record(str(task)) for task in tasks(rig)) if file.task.state in PROVEN]
     disk.free()
     assert not proven
     assert first.code in (5, 6, 7), first
@@ -116,7 +116,7 @@ def test_the_audit_disk_is_full_during_a_complete(
     check_over(rig, file.stem)
     # it stays so: the gap does not begin it again
     sealed(rig, file.stem)
-    assert [event.kind for event in rig.file(file.stem).events].count("confirmed") == 1
+    assert [event.kind for event in rig.record(file.stem).events].count("confirmed") == 1
 
 
 def test_a_revocation_whose_answer_does_not_fit_on_the_disk_is_done_and_proven(
@@ -141,7 +141,7 @@ def test_a_tokens_end_whose_answer_does_not_fit_on_the_disk_is_never_called_prov
     ended = rig("operator", "complete", file.stem, code=6)
     check(rig, ended)
     assert verdicts(rig, file.stem) == ["gone", "target_confirmed"]
-    assert any("nobody saw it alive" in reason for reason in reasons(rig.file(file.stem)))
+    assert any("nobody saw it alive" in reason for reason in reasons(rig.record(file.stem)))
     closed = rig("operator", "revoke", file.stem, "--force", "--yes", "--reason", "its line was cut off", code=6)
     assert closed.json["state"] == "unverified"
     check(rig, closed)
@@ -155,7 +155,7 @@ def without_an_answer(place: tuple[Stage, SmallDisk], rig: Rig, held: Held, act:
     task = held.task.task_id
     stage.between.when(act, "before", lambda: fill(rig, disk, *A_REQUEST_FITS))
     first = rig("operator", "complete", task, code=None)
-    assert rig.file(task).task.state is State.ENDING
+    assert rig.record(task).task.state is State.ENDING
     assert first.code in (5, 6, 7), first
     disk.free()
     assert not rig.is_live(held.token)

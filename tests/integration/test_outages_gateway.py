@@ -200,10 +200,10 @@ class Life:
 
     def _is_honest(self, said: str = "") -> None:
         if self._state in PROVEN:
-            file = self._rig.file(self._task)
+            record = self._rig.record(self._task)
             assert self._rig.task_tokens(self._task) == [], (self._state, said)
-            assert not live_leases(self._rig, [file]), (self._state, said)
-            assert not at_target(self._rig, file), (self._state, said)
+            assert not live_leases(self._rig, [record]), (self._state, said)
+            assert not at_target(self._rig, record), (self._state, said)
 
     def _is_granted(self) -> None:
         for _ in range(_TRIES):
@@ -227,7 +227,7 @@ class Life:
             self._run("status", self._task)
             time.sleep(2 * LATER_S if self._comes_later else 0)
             ends = [datetime.fromisoformat(facts["expire_time"]) for facts in self._rig.task_tokens(self._task)]
-            known = [grant.expires_at for grant in self._rig.file(self._task).grants if grant.expires_at]
+            known = [grant.expires_at for grant in self._rig.record(self._task).grants if grant.expires_at]
             assert max(ends, default=known[-1]) <= max(known)
 
     def _ends(self) -> None:
@@ -237,7 +237,7 @@ class Life:
             self._run("complete", self._task)
             if self._state in PROVEN:
                 return
-        raise AssertionError((self._state, reasons(self._rig.file(self._task))))
+        raise AssertionError((self._state, reasons(self._rig.record(self._task))))
 
     def _is_sealed(self) -> None:
         if self._state in BEFORE_GRANT:
@@ -249,7 +249,7 @@ class Life:
             self._run("status", self._task)
             if self._state is State.SEALED:
                 break
-        file = self._rig.file(self._task)
-        assert self._state is State.SEALED, (self._state, reasons(file), [e.body for e in file.events[-3:]])
+        record = self._rig.record(self._task)
+        assert self._state is State.SEALED, (self._state, reasons(record), [e.body for e in record.events[-3:]])
         # what comes late came by now
         self._is_honest()

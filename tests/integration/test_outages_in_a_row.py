@@ -108,6 +108,6 @@ def test_ten_outages_in_a_row(
         time.sleep(1.5)
         rig("operator", "status", file.stem)
         check_over(rig, file.stem)
-        assert rig.file(file.stem).task.state is State.SEALED
+        assert rig.record(file.stem).task.state is State.SEALED
     except Exception as error:
         raise AssertionError(seed, misfortune.story, [reasons(one) for one in files(rig)]) from error

@@ -128,7 +128,7 @@ def test_a_full_disk_keeps_no_access_alive(
         first = complete(rig, file.stem)
     assert not rig.is_live(held.token)
     assert not rig.lease_is_live(held.lease_id)
-    assert not at_target(rig, rig.file(file.stem))
+    assert not at_target(rig, rig.record(file.stem))
     check(rig, first)
     until_done(rig, "complete", file.stem, watch=lambda result: check(rig, result))
     assert verdicts(rig, file.stem) == ["audit_confirmed", "target_confirmed"]
@@ -160,7 +160,7 @@ def test_a_disk_that_is_full_while_a_task_is_sealed(stage: Stage, disk: Disk, ri
     with in_use(rig), full_at(stage, disk, rig, SIGN_RECEIPT, "after"):
         turn(rig, file.stem)
     check(rig)
-    assert rig.file(file.stem).task.state == "confirmed"
+    assert rig.record(file.stem).task.state == "confirmed"
     sealed(rig, file.stem)
     check_over(rig, file.stem)
 

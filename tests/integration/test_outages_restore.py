@@ -55,11 +55,11 @@ def not_revocable(rig: Rig, held: Held) -> Iterator[None]:
 
 def proofs(rig: Rig, task: str) -> dict[tuple[str, int], str]:
     """What each check of each credential rests on."""
-    return {(check.subject, check.n): rests_on(check) for check in rig.file(task).checks}
+    return {(check.subject, check.n): rests_on(check) for check in rig.record(task).checks}
 
 
 def events(rig: Rig, task: str) -> list[str]:
-    return [event.kind for event in rig.file(task).events]
+    return [event.kind for event in rig.record(task).events]
 
 
 def test_a_confirmed_credential_is_looked_up_before_the_seal_and_ended_anew(stage: Stage, rig: Rig, spec: Spec) -> None:
@@ -155,7 +155,7 @@ def test_a_credential_restored_after_the_seal_is_found_by_a_sweep_and_ended(stag
     snapshot = stage.snapshot()
     rig("operator", "complete", file.stem)
     sealed(rig, file.stem)
-    receipt = rig.file(file.stem).task.receipt
+    receipt = rig.record(file.stem).task.receipt
     stage.restore(snapshot)
     found: dict[str, Any] = rig("operator", "sweep", code=12).json
     assert {orphan["kind"] for orphan in found["orphans"] if orphan["task_id"] == file.stem} == {"token", "lease"}
@@ -164,7 +164,7 @@ def test_a_credential_restored_after_the_seal_is_found_by_a_sweep_and_ended(stag
     assert own == ["audit_confirmed", "audit_confirmed"]
     assert not rig.is_live(held.token)
     assert not rig.lease_is_live(held.lease_id)
-    assert rig.file(file.stem).task.receipt == receipt
+    assert rig.record(file.stem).task.receipt == receipt
     rig("operator", "sweep")
     check_over(rig, file.stem)
 
@@ -200,7 +200,7 @@ def test_an_active_task_goes_on_after_a_restore_and_ends_in_proof(stage: Stage, 
     held = active(rig, file)
     stage.restore(stage.snapshot())
     check(rig, rig("operator", "status", file.stem))
-    assert rig.file(file.stem).task.state is State.ACTIVE
+    assert rig.record(file.stem).task.state is State.ACTIVE
     until_done(rig, "complete", file.stem, watch=lambda result: check(rig, result))
     assert not rig.is_live(held.token)
     sealed(rig, file.stem)
@@ -311,7 +311,7 @@ def test_what_comes_back_while_a_lease_cannot_be_ended_is_ended_at_once(stage: S
         stage.restore(snapshot)
         check(rig, rig("operator", "status", file.stem, code=None))
         assert not rig.is_live(held.token)
-        assert rig.file(file.stem).task.state is State.ENDING
+        assert rig.record(file.stem).task.state is State.ENDING
     until_done(rig, "complete", file.stem)
 
 
@@ -324,11 +324,11 @@ def test_a_login_that_vault_has_forgotten_is_never_called_dead(stage: Stage, rig
     held = active(rig, file)
     stage.restore(snapshot)
     assert not rig.is_live(held.token)
-    assert at_target(rig, rig.file(file.stem))
+    assert at_target(rig, rig.record(file.stem))
     ghosts = {ghost["kind"]: ghost["how"] for ghost in rig("operator", "sweep", code=12).json["ghosts"]}
     assert ghosts == {"token": "unexplained", "lease": "with_its_token"}
     check(rig, rig("operator", "complete", file.stem, code=6))
-    assert rig.file(file.stem).task.state is State.ENDING
+    assert rig.record(file.stem).task.state is State.ENDING
     assert verdicts(rig, file.stem) == ["gone", "gone"]
     name = held.login["user"]
     with psycopg.connect(rig.elsewhere, autocommit=True) as target:

@@ -61,9 +61,9 @@ def not_yet(rig: Rig, held: Held, task: str) -> Result:
     first = rig("operator", "complete", task, code=None)
     assert first.code in (5, 6), first
     assert not rig.is_live(held.token)
-    file = rig.file(task)
-    assert file.task.state == "ending"
-    assert reasons(file)
+    record = rig.record(task)
+    assert record.task.state == "ending"
+    assert reasons(record)
     assert "target_confirmed" not in verdicts(rig, task)
     return first
 
@@ -78,9 +78,9 @@ def test_a_target_that_is_down_keeps_the_task_open_until_it_is_back(
     for _ in range(2):
         first = not_yet(rig, held, file.stem)
         check(rig, first)
-        assert any("connect" in reason for reason in reasons(rig.file(file.stem))), reasons(rig.file(file.stem))
+        assert any("connect" in reason for reason in reasons(rig.record(file.stem))), reasons(rig.record(file.stem))
     stage.postgres.start()
-    assert len(at_target(rig, rig.file(file.stem))) >= leases or leases > 1
+    assert len(at_target(rig, rig.record(file.stem))) >= leases or leases > 1
     until_done(rig, "complete", file.stem, watch=lambda result: check(rig, result))
     assert verdicts(rig, file.stem) == ["audit_confirmed", *["target_confirmed"] * leases]
     check_over(rig, file.stem)
@@ -116,7 +116,7 @@ def test_a_target_that_hangs_hangs_vault_and_not_jitvault(stage: Stage, rig: Rig
 
 def tried(rig: Rig, task: str) -> list[str]:
     """The leases whose revocation was sent, in that order."""
-    sent = [op for op in rig.file(task).operations if op.kind == "revoke_lease" and op.answered_at]
+    sent = [op for op in rig.record(task).operations if op.kind == "revoke_lease" and op.answered_at]
     return [op.subject for op in sorted(sent, key=lambda op: op.answered_at or op.sent_at)]
 
 
@@ -135,7 +135,7 @@ def test_a_command_begins_nothing_new_once_its_time_is_over(stage: Stage, rig: R
     assert not rig.is_live(held.token)
     early = tried(rig, file.stem)
     assert len(set(early)) == len(early) < 4
-    due = rig.file(file.stem).task.due_at
+    due = rig.record(file.stem).task.due_at
     assert due is not None and due < datetime.now(UTC) + timedelta(seconds=10)
     begun = time.monotonic()
     rig("operator", "complete", file.stem, "--wait", "2", code=13, alone=True)
@@ -211,7 +211,7 @@ def test_a_probe_that_gets_no_answer_comes_to_an_end_and_proves_nothing(
             rig.vouch()
         assert time.monotonic() - begun < 14
     check(rig, first)
-    (said,) = [reason for reason in reasons(rig.file(file.stem)) if reason.startswith("check 6")]
+    (said,) = [reason for reason in reasons(rig.record(file.stem)) if reason.startswith("check 6")]
     assert "could not ask the target" in said
     until_done(rig, "complete", file.stem)
     check_over(rig, file.stem)
@@ -242,7 +242,7 @@ def test_what_vault_gave_up_is_said_and_is_ended_when_the_target_is_back(stage: 
     check(rig, first)
     assert verdicts(rig, file.stem)[1] == "irrevocable"
     stage.postgres.start()
-    assert at_target(rig, rig.file(file.stem))
+    assert at_target(rig, rig.record(file.stem))
     until_done(rig, "complete", file.stem, watch=lambda result: check(rig, result))
     assert verdicts(rig, file.stem) == ["audit_confirmed", "target_confirmed"]
     check_over(rig, file.stem)

@@ -52,7 +52,7 @@ def test_access_is_taken_away_by_a_wrong_clock_and_not_confirmed(rig: Rig, spec:
     assert '"confirmed": true' not in ended.stdout
     assert not rig.is_live(held.token)
     assert not rig.lease_is_live(held.lease_id)
-    assert rig.file(file.stem).task.state == "ending"
+    assert rig.record(file.stem).task.state == "ending"
     claims_run_out(rig)
     check(rig, ended)
     until_done(rig, "complete", file.stem, watch=lambda result: check(rig, result))
@@ -66,7 +66,7 @@ def test_nothing_is_sealed_before_its_time_by_a_wrong_clock(rig: Rig, spec: Spec
     rig.active(file)
     rig("operator", "complete", file.stem)
     told = at(rig, wrong, "status", file.stem)
-    assert rig.file(file.stem).task.state == "confirmed"
+    assert rig.record(file.stem).task.state == "confirmed"
     assert told.code in (0, 7), told
     if told.code:
         assert names_the_clock(told, wrong), told

@@ -105,7 +105,7 @@ def test_vault_goes_during_a_grant(stage: Stage, rig: Rig, spec: Spec, case: Cas
     file = spec()
     after_outage(stage, rig, case, "grant", file)
     assert len(live_tokens(rig)) == 1
-    assert rig.file(file.stem).task.state == "issued"
+    assert rig.record(file.stem).task.state == "issued"
 
 
 @pytest.mark.parametrize("case", [*COMPLETE, *(MORE_OF_COMPLETE if ALL else ())], ids=" ".join)

@@ -133,7 +133,7 @@ def test_a_certificate_is_granted_used_and_proven_revoked(rig: Rig, spec: Spec) 
     assert "OCSP calls it revoked" in refused
     assert on_the_crl(rig, certificate)
 
-    (row,) = rig.file(file.stem).leases
+    (row,) = rig.record(file.stem).leases
     assert row.target_name == held.secrets[0]["fields"]["serial_number"]
     assert b"PRIVATE KEY" not in rig.ledger_path.read_bytes()
 
@@ -264,7 +264,7 @@ def test_a_cached_ocsp_answer_or_crl_is_valid_no_longer_than_the_template_allows
     answer = ocsp.load_der_ocsp_response(said.content)
     crl = x509.load_der_x509_crl(requests.get(f"{rig.world.address}/v1/pki/crl", timeout=10).content)
     complete(rig, file.stem, code=0)
-    ended = rig.file(file.stem).leases[0].dead_at
+    ended = rig.record(file.stem).leases[0].dead_at
     assert ended is not None
     (single,) = answer.responses
     assert single.certificate_status is ocsp.OCSPCertStatus.GOOD
@@ -288,7 +288,7 @@ def test_a_verifier_with_an_older_crl_is_named_as_accepting_the_certificate_unti
     read = " ".join(rig("approver-1", "approve", file.stem, "--yes").stderr.split())
     held = rig.use(dict(rig("operator", "grant", file.stem).json))
     not_proven = complete(rig, file.stem, code=0)["not_proven"]
-    ended = rig.file(file.stem).leases[0].dead_at
+    ended = rig.record(file.stem).leases[0].dead_at
     assert ended is not None
     certificate = certificate_of(held)
     last = certificate.not_valid_after_utc - timedelta(seconds=1)
@@ -413,7 +413,7 @@ def test_a_certificate_without_a_lease_is_never_confirmed_over(rig: Rig, spec: S
         ended = complete(rig, file.stem, code=6)
         assert ended["leases"] == []
         assert not rig.is_live(held.token)
-    quiet = [rests_on(c) for c in rig.file(file.stem).checks if c.n == 7 and not c.ok]
+    quiet = [rests_on(c) for c in rig.record(file.stem).checks if c.n == 7 and not c.ok]
     assert "has no lease" in quiet[0]
 
 

@@ -47,7 +47,7 @@ def limited(tmp_path: Path) -> dict[str, str]:
 
 
 def decisions(rig: Rig, task: str) -> list[dict[str, Any]]:
-    return [e.body["decision"] for e in rig.file(task).events if e.kind in ("submitted", "revised", "decided")]
+    return [e.body["decision"] for e in rig.record(task).events if e.kind in ("submitted", "revised", "decided")]
 
 
 @pytest.mark.parametrize(("annotation", "seconds"), [('@max_ttl("60s")', 60), ('@max_window("90s")', 90)])
@@ -57,7 +57,7 @@ def test_policy_caps_the_life_of_the_token(
     file = spec()
     extra = policies(SUBMIT + f'@id("short") {annotation} {GRANT}')
     rig("operator", "grant", file, extra=extra)
-    grant = rig.file(file.stem).grants[0]
+    grant = rig.record(file.stem).grants[0]
     assert grant.ttl_s == seconds
     (token,) = rig.task_tokens(file.stem)
     assert 0 < token["ttl"] <= seconds
@@ -70,7 +70,7 @@ def test_a_cap_that_leaves_no_time_issues_nothing(
     file = spec()
     refused = rig("operator", "grant", file, code=8, extra=policies(SUBMIT + f'@id("short") @max_ttl("9s") {GRANT}'))
     assert "9s are left" in refused.error["message"]
-    assert rig.task_tokens(file.stem) == [] and rig.file(file.stem).grants == ()
+    assert rig.task_tokens(file.stem) == [] and rig.record(file.stem).grants == ()
 
 
 def audit_template(home: Path, *, probe: bool) -> dict[str, str]:

@@ -112,9 +112,9 @@ def check_whole(rig: Rig) -> None:
     checked = rig("operator", "ledger", "check").json
     assert checked["ok"] and checked["heads"]["missing"] == []
     for (task,) in rig.rows("SELECT task_id FROM tasks"):
-        file = rig.file(task)
-        assert chain_problems(file.events, head=file.task.head) == []
-        assert not {found["rule"] for found in file.findings} & {"ledger_edited", "ledger_rolled_back"}
+        record = rig.record(task)
+        assert chain_problems(record.events, head=record.task.head) == []
+        assert not {found["rule"] for found in record.findings} & {"ledger_edited", "ledger_rolled_back"}
 
 
 def seals(rig: Rig, task: str) -> dict[str, Any]:
@@ -180,11 +180,11 @@ def test_a_ledger_that_was_lost_is_rebuilt_and_what_held_access_is_ended(rig: Ri
         status = rig("operator", "status", file.stem).json
         assert (status["state"] in PROVEN, status["end_reason"] is not None) == (proven, True)
         assert [(one["lease_id"], one["verdict"]) for one in status["leases"]] == [(lease.lease_id, "target_confirmed")]
-    assert rig.file(issued.stem).task.state in PROVEN
+    assert rig.record(issued.stem).task.state in PROVEN
     # what had ended before is gone by Vault's word, and no line of before that was read under trust says more
     for file in (confirmed, ending):
-        assert {grant.verdict.value for grant in rig.file(file.stem).grants} == {"gone"}
-    assert not {lease.verdict.value for lease in rig.file(confirmed.stem).leases} & {"audit_confirmed"}
+        assert {grant.verdict.value for grant in rig.record(file.stem).grants} == {"gone"}
+    assert not {lease.verdict.value for lease in rig.record(confirmed.stem).leases} & {"audit_confirmed"}
     check_whole(rig)
 
     # the receipt is the same one, and so is what a report says
@@ -195,7 +195,7 @@ def test_a_ledger_that_was_lost_is_rebuilt_and_what_held_access_is_ended(rig: Ri
     for file in (issued, held_on):
         receipt = seals(rig, file.stem)
         assert receipt["state"] == "sealed"
-        signed = rig.file(file.stem).task.receipt
+        signed = rig.record(file.stem).task.receipt
         payload = opened(
             signed, key=RECEIPT_KEY, public_keys=Transit(rig.admin).public_keys(RECEIPT_KEY), payload_type=RECEIPT_TYPE
         )
@@ -209,7 +209,7 @@ def test_a_ledger_that_was_lost_is_rebuilt_and_what_held_access_is_ended(rig: Ri
     rig("operator", "complete", approved.stem)
     for file in (confirmed, ending):
         rig("operator", "revoke", file.stem, "--force", "--yes", "--reason", "its lines are of before", code=6)
-        assert rig.file(file.stem).task.state == "unverified"
+        assert rig.record(file.stem).task.state == "unverified"
 
     # a second time nothing changes
     heads = rig.rows("SELECT task_id, head FROM tasks ORDER BY task_id")
@@ -256,7 +256,7 @@ def test_a_new_ledger_beside_open_tasks_grants_nothing_and_ends_what_is_to_end(r
         rig.cli("agent", "complete", third.stem, "--wait", "5s", code=None, worker=False)
     for task, one in ((over, done), (below, handed), (third, agents)):
         assert not rig.is_live(one.token) and not rig.lease_is_live(one.lease_id)
-        assert [lease.lease_id for lease in rig.file(task.stem).leases] == [one.lease_id]
+        assert [lease.lease_id for lease in rig.record(task.stem).leases] == [one.lease_id]
     # nobody asked for this one's, and nothing is granted still
     assert rig.is_live(held.token) and rig.state(file.stem) is None
     assert rig("operator", "grant", new, code=12).error
@@ -345,7 +345,7 @@ def test_an_older_ledger_is_corrected_forward(rig: Rig, spec: Spec, tmp_path: Pa
         assert not rig.is_live(one.token) and not rig.lease_is_live(one.lease_id)
     # the stream went on from where it was read, so what ended then is proven by what was read of it
     for file in (granted_since, ended_since, unknown):
-        found = rig.file(file.stem)
+        found = rig.record(file.stem)
         assert found.task.state in PROVEN
         assert "confirmed" in [event.kind for event in found.events]
         assert {grant.verdict.value for grant in found.grants} <= DEAD
@@ -369,8 +369,8 @@ def test_what_contradicts_vault_is_left_and_keeps_grants_away(rig: Rig, spec: Sp
     rig.put(f"tasks/{file.stem}", {**said, "state": "active", "chain": {"seq": 4, "head": "0" * 64}})
     told = recover(rig, code=12)
     assert fates(told)[file.stem] == "contradicts" and not told["finished"]
-    assert rig.file(file.stem).task.state in PROVEN
-    assert "recovered" not in [event.kind for event in rig.file(file.stem).events]
+    assert rig.record(file.stem).task.state in PROVEN
+    assert "recovered" not in [event.kind for event in rig.record(file.stem).events]
     assert rig.findings(file.stem).count("ledger_contradicts") == 1
     assert rig.is_live(held.token)
     refused = rig("operator", "grant", spec(), code=12).error
@@ -408,12 +408,12 @@ def test_what_somebody_wrote_into_vault_raises_no_verdict(rig: Rig, spec: Spec) 
     assert made_up in told["left"]
     for one in (held, low):
         assert not rig.is_live(one.token) and not rig.lease_is_live(one.lease_id)
-    assert rig.file(file.stem).task.state in PROVEN
-    assert "confirmed" in [event.kind for event in rig.file(file.stem).events]
-    assert rig.file(file.stem).task.receipt != forged
-    assert [lease.verdict.value for lease in rig.file(file.stem).leases] == ["target_confirmed"]
-    assert [lease.verdict.value for lease in rig.file(lower.stem).leases] == ["target_confirmed"]
-    assert all(len(rig.file(name).grants) == 1 for name in (file.stem, lower.stem))
+    assert rig.record(file.stem).task.state in PROVEN
+    assert "confirmed" in [event.kind for event in rig.record(file.stem).events]
+    assert rig.record(file.stem).task.receipt != forged
+    assert [lease.verdict.value for lease in rig.record(file.stem).leases] == ["target_confirmed"]
+    assert [lease.verdict.value for lease in rig.record(lower.stem).leases] == ["target_confirmed"]
+    assert all(len(rig.record(name).grants) == 1 for name in (file.stem, lower.stem))
     # nobody's, and ended as that
     assert not rig.is_live(thief["auth"]["client_token"])
     assert [row[0] for row in rig.rows("SELECT kind FROM orphans")] == ["token"]
@@ -436,12 +436,12 @@ def test_without_its_lines_a_task_is_ended_and_never_confirmed(rig: Rig, spec: S
     assert not rig.is_live(held.token)
     assert fates(told) == {file.stem: "ending", waiting.stem: "ending"}
     for name in (file.stem, waiting.stem):
-        found = rig.file(name)
+        found = rig.record(name)
         assert found.task.state == "ending"
         assert {grant.verdict.value for grant in found.grants} == {"unverifiable"}
         # nobody knows which token it was
         assert "NOT known to be revoked" in rig("operator", "complete", name, code=6).error["message"]
-        assert rig.file(name).task.state == "ending"
+        assert rig.record(name).task.state == "ending"
     # nothing is delivered again
     assert rig.task_tokens(waiting.stem) == []
     rig("operator", "grant", waiting, code=9)
@@ -472,10 +472,10 @@ def test_a_recovery_that_dies_goes_on(rig: Rig, spec: Spec, mortal: Mortal, poin
     assert "recover" in refused["hint"]
     told = recover(rig)
     assert told["finished"]
-    assert rig.file(file.stem).task.state in PROVEN
-    assert [lease.verdict.value for lease in rig.file(file.stem).leases] == ["target_confirmed"]
+    assert rig.record(file.stem).task.state in PROVEN
+    assert [lease.verdict.value for lease in rig.record(file.stem).leases] == ["target_confirmed"]
     assert not rig.is_live(held.token) and not rig.lease_is_live(held.lease_id)
-    kinds = [event.kind for event in rig.file(file.stem).events]
+    kinds = [event.kind for event in rig.record(file.stem).events]
     assert kinds.count("recovered") == 1
     rig.granted(waiting)
     assert len(rig.task_tokens(waiting.stem)) == 1

@@ -59,7 +59,7 @@ def test_what_was_refused_in_a_freeze_is_not_granted_when_it_is_lifted(rig: Rig,
     with Attended(rig):
         other = spec()
         assert Quick(rig.cli.variables, rig.cli.home)("operator", "grant", other, worker=False)
-        assert rig.state(file.stem) == "approved" and rig.file(file.stem).grants == ()
+        assert rig.state(file.stem) == "approved" and rig.record(file.stem).grants == ()
     shown = rig("operator", "status", file.stem).json
     assert shown["refused_grant"]["error"] == {"exit_code": 3, **refused} | {
         "hint": shown["refused_grant"]["error"]["hint"]
@@ -107,7 +107,7 @@ def test_what_policy_denied_is_not_granted_when_policy_permits_it(rig: Rig, spec
     (closed / "closed.cedar").write_text('@id("closed") forbid (principal, action == Action::"grant", resource);')
     rig("operator", "grant", file, code=3, extra={"JITVAULT_POLICIES": str(closed)})
     assert until_looked_at(rig, file.stem) == "approved"
-    assert rig.file(file.stem).grants == ()
+    assert rig.record(file.stem).grants == ()
     assert rig("operator", "grant", file.stem).json["state"] == "issued"
     rig("operator", "complete", file.stem)
 
@@ -152,7 +152,7 @@ def test_what_waits_can_be_cancelled(rig: Rig, spec: Spec) -> None:
         rig("operator", "grant", file, "--queue")
         rig("operator", "cancel", file.stem)
     assert until_looked_at(rig, file.stem) == "cancelled"
-    assert rig.file(file.stem).grants == ()
+    assert rig.record(file.stem).grants == ()
 
 
 def test_a_file_that_is_missing_is_no_success(rig: Rig, spec: Spec, tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def test_deleting_a_request_withdraws_it(rig: Rig, spec: Spec) -> None:
         rig("operator", "status", file.stem, code=None)
     assert rig.state(pending.stem) == "cancelled"
     assert rig("operator", "status", pending.stem).json["ended"]["note"] == "the request was removed from Vault"
-    assert rig.file(held.stem).task.end_reason == "drift" and not rig.is_live(token)
+    assert rig.record(held.stem).task.end_reason == "drift" and not rig.is_live(token)
     assert rig.findings(pending.stem) == [], "nothing is wrong with it"
 
 

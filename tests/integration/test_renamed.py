@@ -62,7 +62,7 @@ def test_freeze_and_revoke_by_a_new_name_end_what_was_granted_under_the_old(rig:
         sure = ("--yes",) if how == "revoke" else ()
         rig("operator", how, "--agent", RENAMED, *WHY, *sure)
         assert not rig.is_live(held.token) and not rig.lease_is_live(held.lease_id)
-    ended = rig.file(file.stem)
+    ended = rig.record(file.stem)
     assert ended.task.end_reason == {"freeze": "frozen", "revoke": "operator"}[how]
     (ending,) = (event.body for event in ended.events if event.kind == "ending")
     # what names another agent than the receipt is nothing that a reader of the receipt could check

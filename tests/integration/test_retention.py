@@ -107,7 +107,7 @@ def test_what_is_sealed_for_long_is_removed_and_the_ledger_goes_on_telling(
     rig.active(active)
     rig("operator", "submit", asked)
     sealed(rig, file)
-    before = rig.file(file.stem)
+    before = rig.record(file.stem)
     assert Removals(worker, MONTH).some() == 0 and is_published(rig, file.stem), "it is too early"
     with a_month_later():
         assert Removals(worker, NO_TIME).some() == 1
@@ -115,7 +115,7 @@ def test_what_is_sealed_for_long_is_removed_and_the_ledger_goes_on_telling(
     assert is_published(rig, active.stem) and is_published(rig, asked.stem)
     # what its author signed is theirs
     assert rig.document(f"requests/{rig.entity('operator')}/{file.stem}/submit")
-    after = rig.file(file.stem)
+    after = rig.record(file.stem)
     assert (after.task, after.events, after.operations) == (before.task, before.events, before.operations)
     shown = person(rig, "auditor", "status", file.stem, ledger=True).json
     assert (shown["state"], shown["published"], shown["proof"]["confirmed"]) == ("sealed", None, True)

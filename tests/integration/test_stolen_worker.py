@@ -122,7 +122,7 @@ def test_a_renewal_with_the_workers_token_that_no_worker_meant_freezes_everythin
     file = spec()
     held = rig.active(file)
     rig("operator", "status", file.stem)
-    (grant,) = rig.file(file.stem).grants
+    (grant,) = rig.record(file.stem).grants
     path, body = "auth/token/renew-accessor", {"accessor": grant.wrapped_accessor, "increment": 900}
     if what == "its lease":
         path, body = f"sys/leases/renew/{held.lease_id}", {"increment": 900}
@@ -146,7 +146,7 @@ def test_a_receipt_that_no_worker_meant_freezes_everything(rig: Rig, spec: Spec,
     rig.settle()
     assert rig("operator", "status", file.stem).json["state"] == "sealed"
     (op,) = [op for op in rig.operations(file.stem) if op.kind == "sign"]
-    assert op not in rig.file(file.stem).operations
+    assert op not in rig.record(file.stem).operations
     token, headers = rig.world.worker_token.reveal(), {}
     if by == "another login of its":
         token = another_login(rig)

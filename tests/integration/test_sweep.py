@@ -100,7 +100,7 @@ def test_a_clean_world_has_nothing_to_find(rig: Rig, spec: Spec) -> None:
     fixed = swept(rig, "--fix")
     assert (classes(fixed), fixed["advanced"], findings(rig)) == ({}, {}, [])
     # nobody asked about it, so nobody took note that it was unwrapped
-    assert rig.file(held.stem).task.state == "issued"
+    assert rig.record(held.stem).task.state == "issued"
 
 
 def test_what_the_check_of_a_template_made_and_took_back_is_no_finding(rig: Rig) -> None:
@@ -148,7 +148,7 @@ def test_a_token_made_outside_is_found_ended_and_proven(rig: Rig, spec: Spec, wr
     assert ended["command"] is None
     assert not rig.is_live(token)
     # while everything is frozen nothing else is done: the task is ended by its own command
-    assert rig.file(mine.stem).task.state == "issued"
+    assert rig.record(mine.stem).task.state == "issued"
     assert classes(swept(rig)) == {}
     assert findings(rig, "%_token") == [("unknown_token", None), ("orphan_token", None)]
     ops = rig.rows("SELECT kind, state, answer FROM operations WHERE task_id IS NULL ORDER BY sent_at")
@@ -286,7 +286,7 @@ def test_a_lease_that_an_administrator_revoked_is_a_ghost_and_its_task_goes_on(r
 def test_a_token_that_an_administrator_revoked_is_a_ghost(rig: Rig, spec: Spec) -> None:
     file = spec()
     held = rig.active(file)
-    accessor = rig.file(file.stem).grants[0].wrapped_accessor
+    accessor = rig.record(file.stem).grants[0].wrapped_accessor
     rig.admin.write("auth/token/revoke-accessor", {"accessor": accessor})
     rig.settle()
     found = swept(rig, code=6)
@@ -303,7 +303,7 @@ def test_what_a_token_gave_back_itself_is_a_ghost_until_its_task_is_advanced(rig
     assert "revoked itself" in next(g["why"] for g in found["ghosts"] if g["kind"] == "token")
     fixed = swept(rig, "--fix", code=None)  # type: ignore[arg-type]
     assert fixed["advanced"][file.stem] in ("confirmed", "ending", "sealed")
-    assert rig.file(file.stem).task.end_reason == "completed"
+    assert rig.record(file.stem).task.end_reason == "completed"
 
 
 def test_a_lease_whose_record_was_dropped_is_a_finding(rig: Rig, spec: Spec) -> None:
@@ -325,7 +325,7 @@ def test_a_token_whose_time_is_over_is_a_ghost_that_expired(rig: Rig, spec: Spec
     file = spec()
     rig("operator", "grant", file)
     # as if the grant had been for 1 s
-    rig.admin.write("auth/token/revoke-accessor", {"accessor": rig.file(file.stem).grants[0].wrapped_accessor})
+    rig.admin.write("auth/token/revoke-accessor", {"accessor": rig.record(file.stem).grants[0].wrapped_accessor})
     rig.settle()
     rig("operator", "audit", "status")
     past = rig.rows("SELECT issued_at FROM grants")[0][0]
@@ -340,7 +340,7 @@ def test_what_was_closed_without_proof_is_shown_and_fails_no_later_sweep(rig: Ri
     """Until something of it is there again, as after a Vault that was restored; here the ledger is made to say so."""
     closed, held = spec(), spec()
     rig.active(closed)
-    grant = rig.file(closed.stem).grants[0]
+    grant = rig.record(closed.stem).grants[0]
     (own,) = tokens_in_vault(rig)
     # nobody can prove the end of what Vault was made to forget
     rig.admin.write(f"sys/leases/revoke-force/{own}")

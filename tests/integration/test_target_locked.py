@@ -111,12 +111,12 @@ def test_one_login_that_takes_every_lock_keeps_no_other_task_from_its_end(rig: R
         wait_for(lambda: kept(rig))
         with Clients(dsn(rig, held), 3, FILL):
             rig("operator", "revoke", other.stem, "--wait", "20", code=None)
-            wait_for(lambda: rig.file(other.stem).leases[0].dead_at, 15)
+            wait_for(lambda: rig.record(other.stem).leases[0].dead_at, 15)
         assert worker.log.all_of("a login locked everybody out of its target; its sessions are ended")
         assert rig.findings(mine.stem) == ["target_locked"]
         wait_for(lambda: rig("operator", "complete", mine.stem, code=None).json["confirmed"])
-    file = rig.file(other.stem)
-    begun, token_dead, lease_dead = file.task.ending_at, file.grants[-1].dead_at, file.leases[0].dead_at
+    record = rig.record(other.stem)
+    begun, token_dead, lease_dead = record.task.ending_at, record.grants[-1].dead_at, record.leases[0].dead_at
     assert begun and token_dead and lease_dead
     assert token_dead - begun < timedelta(seconds=5)
     assert lease_dead - begun < timedelta(seconds=10)
@@ -161,7 +161,7 @@ def test_a_login_that_locks_a_catalog_is_disconnected(rig: Rig, spec: Spec, what
                 lambda: worker.log.all_of("a login locked everybody out of its target; its sessions are ended"), 10
             )
             rig("operator", "revoke", other.stem, "--wait", "20", code=None)
-            wait_for(lambda: rig.file(other.stem).leases[0].dead_at, 15)
+            wait_for(lambda: rig.record(other.stem).leases[0].dead_at, 15)
             assert not rig.lease_is_live(others.lease_id)
         wait_for(lambda: rig("operator", "complete", mine.stem, code=None).json["confirmed"])
 

@@ -581,7 +581,7 @@ def test_the_lease_of_a_check_that_hangs_holds_no_task_back(
             wrapped_read(rig, one.token)
             assert rig("operator", "complete", file.stem, code=12).json["confirmed"]
             assert rig.findings(file.stem) == ["wrapped_lease"]
-            assert [op.answer for op in rig.file(file.stem).operations if op.kind == "list_leases"][-1] == "accounted"
+            assert [op.answer for op in rig.record(file.stem).operations if op.kind == "list_leases"][-1] == "accounted"
     finally:
         go_on.set()
         thread.join()

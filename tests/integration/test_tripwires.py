@@ -67,8 +67,8 @@ def tripped(
     assert rig.task_tokens(task) == []
     rows = rig("auditor", "report", task).json["leases"]
     assert [row["findings"] for row in rows] == [[rule]] * len(rows)
-    file = rig.file(task)
-    assert chain_problems(file.events, head=file.task.head) == []
+    record = rig.record(task)
+    assert chain_problems(record.events, head=record.task.head) == []
     return status
 
 
@@ -402,7 +402,7 @@ def test_a_renewal_or_look_up_of_what_is_somebody_elses_ends_the_task_at_once(ri
 @contextmanager
 def one_more_path(rig: Rig, task: str, path: str, capability: str) -> Iterator[None]:
     """An administrator's hand slips: the task's access policy has one more path."""
-    (policy,) = {entry["policy"] for entry in json.loads(rig.file(task).revision.body)["access"]}
+    (policy,) = {entry["policy"] for entry in json.loads(rig.record(task).revision.body)["access"]}
     name = f"sys/policies/acl/{policy}"
     text = (rig.admin.read(name) or {})["data"]["policy"]
     more = f'\npath "{path}" {{\n  capabilities = ["{capability}"]\n}}\n'

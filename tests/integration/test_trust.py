@@ -80,9 +80,11 @@ def not_confirmed(rig: Rig, task: str, *codes: int, findings: tuple[int, ...] = 
     assert '"confirmed": true' not in ended.stdout
     status = rig("operator", "status", task, code=None)
     assert status.code in findings
-    verdicts = [grant.verdict for grant in rig.file(task).grants] + [lease.verdict for lease in rig.file(task).leases]
+    verdicts = [grant.verdict for grant in rig.record(task).grants] + [
+        lease.verdict for lease in rig.record(task).leases
+    ]
     assert {verdict.value for verdict in verdicts} <= {"gone", "acknowledged", "revoke_requested"}
-    assert rig.file(task).task.state == "ending"
+    assert rig.record(task).task.state == "ending"
     return dict(ended.json) if ended.stdout else {}
 
 
@@ -156,7 +158,7 @@ def test_a_stream_that_cannot_be_read_up_to_now_is_untrusted_and_grants_nothing(
     file = spec()
     assert said in rig("operator", "grant", file, code=7, extra=extra).error["message"]
     assert rig.task_tokens(file.stem) == []
-    assert rig.file(file.stem).grants == ()
+    assert rig.record(file.stem).grants == ()
     # the same with the right one
     assert examined(rig)["state"] == "trusted"
     assert rig("operator", "grant", file.stem).json["state"] == "issued"
@@ -230,7 +232,7 @@ def test_clocks_that_differ_take_access_away_and_confirm_nothing(
         assert '"confirmed": true' not in ended.stdout
         assert not rig.is_live(held.token)
         assert not rig.lease_is_live(held.lease_id)
-        assert rig.file(file.stem).task.state == "ending"
+        assert rig.record(file.stem).task.state == "ending"
     # a clock that was ahead has written times that are still to come
     assert rig("operator", "complete", file.stem).json["confirmed"]
 
@@ -325,7 +327,7 @@ def test_a_device_that_is_made_anew_beside_a_worker_is_told_and_hides_no_lease(
     file, other = spec(), spec()
     with Attended(rig, canary_s=1.0):
         held = rig.use(person("operator", "grant", file, "--json", worker=False).json)
-        wait_for(lambda: [lease.lease_id for lease in rig.file(file.stem).leases] == [held.lease_id])
+        wait_for(lambda: [lease.lease_id for lease in rig.record(file.stem).leases] == [held.lease_id])
         with renamed_device(lasting.servers.vault, "another", monkeypatch):
             pass
         query = "SELECT message FROM findings WHERE rule = 'audit_device_anew' AND task_id IS NULL"
@@ -335,10 +337,10 @@ def test_a_device_that_is_made_anew_beside_a_worker_is_told_and_hides_no_lease(
         # no line links this lease to its task: the new salt names its token otherwise
         (late,) = read_all(rig.vault(rig.token_of("agent")), held.task)
         person("operator", "complete", file.stem, "--json", "--wait", "30", code=None, worker=False)
-        assert rig.file(file.stem).task.end_reason == "completed"
+        assert rig.record(file.stem).task.end_reason == "completed"
         assert not rig.lease_is_live(late.lease_id)
         assert rig.findings(file.stem) in ([], ["unaccounted_lease"])
-        assert "contiguously" not in str([rests_on(c) for c in rig.file(file.stem).checks if c.n == 5])
+        assert "contiguously" not in str([rests_on(c) for c in rig.record(file.stem).checks if c.n == 5])
         # what is granted now is proven as ever
         rig.use(person("operator", "grant", other, "--json", worker=False).json)
         assert person("operator", "complete", other.stem, "--json", worker=False).json["confirmed"]
@@ -460,7 +462,7 @@ def evidence(shown: dict[str, Any], number: int) -> str:
 
 def listings_in(rig: Rig, mirror: Mirror, task: str) -> list[str]:
     """The hashes of the lines of the task's listings, as far as they are in the mirror's file."""
-    ops = {op.op_id for op in rig.file(task).operations if op.kind == "list_leases"}
+    ops = {op.op_id for op in rig.record(task).operations if op.kind == "list_leases"}
     lines = [line for line in mirror.path.read_bytes().splitlines(keepends=True) if b"x-jitvault-op" in line]
     path = mirror.path.with_suffix(".part")
     path.write_bytes(b"".join(lines))
@@ -677,7 +679,7 @@ def test_the_same_lines_in_two_sources_are_one_record_and_one_proof(both: Rig, s
     names = [row[0] for row in both.rows("SELECT line FROM observations")]
     assert len(names) == len(set(names))
     assert set(names) <= audit_lines(mirror.path).keys()
-    told = [e for e in both.file(file.stem).events if e.kind == "observed"]
+    told = [e for e in both.record(file.stem).events if e.kind == "observed"]
     lines = [line for event in told for line in event.body["lines"]]
     assert len(lines) == len(set(lines))
 
@@ -701,7 +703,7 @@ def test_lines_of_a_source_in_which_no_canary_was_found_count_for_nothing(
     }
     file = spec()
     held = held_in(rig, file)
-    op = rig.file(file.stem).grants[0].create_op
+    op = rig.record(file.stem).grants[0].create_op
     _forged(world, forged, lambda line: line.replace(op, "f" * 32), lambda line: op in line)
     _forged(
         world, forged, lambda line: line.replace(held.lease_id, held.lease_id + "x"), lambda line: held.lease_id in line

@@ -38,8 +38,8 @@ def at_once(cli: Cli, *commands: tuple[str, ...], processes: int) -> list[Result
 
 
 def whole(rig: Rig, task: str) -> bool:
-    file = rig.file(task)
-    return chain_problems(file.events, head=file.task.head) == [] and not file.findings
+    record = rig.record(task)
+    return chain_problems(record.events, head=record.task.head) == [] and not record.findings
 
 
 def grant_loses_its_task(rig: Rig, file: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_process_that_was_stopped_past_its_claim_leaves_no_token_of_what_other
     while (shown := rig("operator", "status", file.stem, code=12).json)["state"] != "sealed":
         assert time.monotonic() < deadline, shown["proof"]
         time.sleep(0.5)
-    (late,) = rig.file(file.stem).grants
+    (late,) = rig.record(file.stem).grants
     assert late.verdict in (Verdict.AUDIT_CONFIRMED, Verdict.EXPIRED)
     # nobody can tell it from a thief, who would use the same intent
     assert "intent was given up" in shown["frozen"]["why"]
@@ -198,7 +198,7 @@ def test_four_processes_grant_ten_tasks_on_one_ledger(rig: Rig, spec: Spec) -> N
     assert len({result.json["wrapping"][0]["token"] for result in results}) == 10
     for file in files:
         (token,) = rig.task_tokens(file.stem)
-        assert token["meta"]["jitvault_grant"] == rig.file(file.stem).grants[-1].grant_id
+        assert token["meta"]["jitvault_grant"] == rig.record(file.stem).grants[-1].grant_id
         assert whole(rig, file.stem)
 
 

@@ -67,7 +67,7 @@ def person(alone: Alone, worker: Attended) -> Alone:
 
 
 def state(rig: Rig, file: Path) -> str:
-    return rig.file(file.stem).task.state.value
+    return rig.record(file.stem).task.state.value
 
 
 def granted(person: Alone, file: Path) -> dict[str, Any]:
@@ -313,7 +313,7 @@ def test_an_operator_without_a_ledger_sees_that_a_tripwire_froze_everything(
 ) -> None:
     file, other = spec(), spec()
     granted(person, file)
-    record = rig.file(file.stem)
+    record = rig.record(file.stem)
     policy = json.loads(record.revision.body)["access"][0]["policy"]
     # a token of jitvault's role that no worker meant to create
     rig.admin.write(f"auth/token/create/{record.grants[-1].role}", {"policies": [policy]})

@@ -65,14 +65,14 @@ def test_refused_wishes_for_more_time_fill_no_chain_and_keep_nobody_else_from_an
     file = spec(window="5m")
     rig.active(file)
     person = rig.wiring("agent").person
-    held = rig.file(file.stem)
+    held = rig.record(file.stem)
     revision, ends_at = Revision.of(held.revision.body), held.task.ends_at
     assert ends_at is not None
     for n in range(MOST_ASKED + 5):
         sign_extension(person, revision, ends_at=ends_at, seconds=60 + n, reason="it is slow")
         rig("operator", "status", file.stem)
-    assert [event.kind for event in rig.file(file.stem).events].count(EventKind.EXTENSION_REFUSED) == MOST_ASKED
+    assert [event.kind for event in rig.record(file.stem).events].count(EventKind.EXTENSION_REFUSED) == MOST_ASKED
     rig("operator", "extend", file.stem, "--for", "5m", "--reason", "the import is slow")
-    later = rig.file(file.stem).task.ends_at
+    later = rig.record(file.stem).task.ends_at
     assert later is not None and later > ends_at
     rig("operator", "complete", file.stem)

@@ -77,7 +77,7 @@ def granted(rig: Rig, spec: Spec) -> str:
 
 def is_over_without_findings(rig: Rig, task: str) -> bool:
     wait_for(lambda: rig.state(task) in ("confirmed", "sealed"), 30)
-    return rig.file(task).task.end_reason == "completed" and rig.findings(task) == []
+    return rig.record(task).task.end_reason == "completed" and rig.findings(task) == []
 
 
 def test_a_script_uses_the_access_and_gives_it_back(rig: Rig, spec: Spec, script: Path, tmp_path: Path) -> None:
@@ -145,4 +145,4 @@ def test_a_script_that_was_not_the_first_shows_jitvault_the_theft(
     stdout, stderr = process.communicate(timeout=30)
     assert process.returncode and not stdout and stderr
     wait_for(lambda: rig.state(task) in ("confirmed", "sealed"), 30)
-    assert rig.file(task).task.end_reason == "intercepted" and "unwrap_refused" in rig.findings(task)
+    assert rig.record(task).task.end_reason == "intercepted" and "unwrap_refused" in rig.findings(task)

@@ -145,7 +145,7 @@ def test_sigterm_in_the_middle_of_an_act_and_the_next_worker_finishes_it(
         wait_for(lambda: rule.struck)
         assert worker.end(within_s=10) < 10
     stage.between.clear()
-    open_ = [op.state.value for op in rig.file(file.stem).operations if op.state.value in ("intended", "unknown")]
+    open_ = [op.state.value for op in rig.record(file.stem).operations if op.state.value in ("intended", "unknown")]
     assert open_, "what nobody knows the outcome of stays open"
     for table in ("tasks", "audit_sources"):
         rig.sql(f"UPDATE {table} SET claim_until = 0")

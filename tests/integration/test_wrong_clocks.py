@@ -54,7 +54,7 @@ def test_a_worker_that_is_behind_ends_what_is_over_by_vaults_clock(rig: Rig, spe
     held = rig.active(file)
     with WorkerProcess(rig, **moved("-1h")) as worker:
         wait_for(lambda: rig.state(file.stem) == "ending", 30)
-        assert rig.file(file.stem).task.end_reason == "deadline"
+        assert rig.record(file.stem).task.end_reason == "deadline"
         assert not rig.is_live(held.token)
         worker.end()
     (message,) = clock_of_a_worker(rig)
@@ -69,7 +69,7 @@ def test_what_a_clock_that_was_ahead_began_to_end_is_gone_on_with_at_once(rig: R
     file = spec()
     rig.active(file)
     assert at(rig, "+1h", "complete", file.stem).code == 7
-    ending = rig.file(file.stem).task
+    ending = rig.record(file.stem).task
     assert ending.ending_at is not None and ending.due_at is not None
     # by Vault's clock, also where its own said otherwise
     assert abs(ending.ending_at - datetime.now(UTC)) < timedelta(seconds=30)
@@ -96,7 +96,7 @@ def test_times_that_lie_in_the_future_are_not_waited_for_and_no_duration_is_made
         looked = worker.log.all_of("a task is due too far in the future: a clock was wrong")
     assert {entry["task"] for entry in looked} == {ended.stem, kept.stem}
     assert rig.is_live(held.token)
-    due = rig.file(kept.stem).task.due_at
+    due = rig.record(kept.stem).task.due_at
     assert due is not None and due < datetime.now(UTC) + timedelta(minutes=3)
     proof = rig("operator", "revoke", ended.stem).json
     assert (proof["confirmed"], proof["dead_ms"], proof["confirmed_ms"]) == (True, None, None)
@@ -120,7 +120,7 @@ def test_two_workers_on_one_ledger_of_which_one_is_an_hour_ahead_keep_and_prove(
         wait_for(lambda: rig.state(file.stem) == "sealed", 30)
         for worker in (ahead, right):
             worker.end()
-    task = rig.file(file.stem).task
+    task = rig.record(file.stem).task
     assert task.confirmed_ms is not None and task.confirmed_ms < 20_000
 
 

@@ -39,7 +39,7 @@ class EventFeed:
             if task.seq <= told:
                 continue
             try:
-                record = self._ledger.file(task.task_id)
+                record = self._ledger.record(task.task_id)
             except CorruptRecord as error:
                 self._told[task.task_id] = task.seq
                 yield event_line(f"{' ' * 11}--:--:--", task.task_id, str(error), width)

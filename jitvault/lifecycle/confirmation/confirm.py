@@ -72,12 +72,12 @@ class TaskJudgement:
 
 def judge(worker: WorkerContext, found: Evidence) -> TaskJudgement:
     """Return the verdict on every token and lease of the task by the evidence."""
-    file = found.file
+    record = found.record
     trail = found.trail
-    revision = Revision.of(file.revision.body)
+    revision = Revision.of(record.revision.body)
     # that the stream shows no lease that is not in the ledger belongs to the proof
-    proven: list[bool] = [is_complete(worker, file, trail)]
-    probed = probe(worker, file, revision, file.leases)
+    proven: list[bool] = [is_complete(worker, record, trail)]
+    probed = probe(worker, record, revision, record.leases)
     wrapped = found.open_questions(worker).wrapped
     about_wrapped = ask_targets(worker, found, wrapped)
     by_lease = {read.lease_id: about_wrapped.get(read.line) for read in wrapped if read.lease_id}
@@ -86,19 +86,19 @@ def judge(worker: WorkerContext, found: Evidence) -> TaskJudgement:
     leases: list[LeaseRow] = []
     checks: list[CheckRow] = []
     for line, said in about_wrapped.items():
-        checks += _rows(file, line, (said,))
-    for grant in file.grants:
+        checks += _rows(record, line, (said,))
+    for grant in record.grants:
         proof = judge_token(hashed, found, grant)
         grants.append(replace(grant, verdict=proof.verdict))
-        checks += _rows(file, grant.accessor_hmac or grant.grant_id, proof.checks)
+        checks += _rows(record, grant.accessor_hmac or grant.grant_id, proof.checks)
         proven.append(is_never_issued(grant) or is_proven(proof, target=False))
-    for lease in file.leases:
+    for lease in record.leases:
         access = revision.access_at(lease.path)
-        target = proof_level_of(file, access) == ProofLevel.TARGET
+        target = proof_level_of(record, access) == ProofLevel.TARGET
         answer = probed.get(lease.target_name or "") or by_lease.get(lease.lease_id)
-        proof = judge_lease(hashed, file, lease, trail, answer, access=access, target=target)
+        proof = judge_lease(hashed, record, lease, trail, answer, access=access, target=target)
         leases.append(replace(lease, verdict=proof.verdict))
-        checks += _rows(file, lease.lease_id, proof.checks)
+        checks += _rows(record, lease.lease_id, proof.checks)
         proven.append(is_proven(proof, target=target))
     return TaskJudgement(tuple(grants), tuple(leases), tuple(checks), all(proven), about_wrapped)
 
@@ -107,12 +107,12 @@ def judge(worker: WorkerContext, found: Evidence) -> TaskJudgement:
 class ConfirmOutcome:
     """What a task lacks to be `confirmed`.
 
-    `file` is the task with the judgement. `proven` says that every credential is proven dead, and `quiet` is check 7.
+    `record` is the task with the judgement. `proven` says that every credential is proven dead, and `quiet` is check 7.
     `soon` says that only time is missing, or the answer to a request in flight. `back` says that Vault has a credential
     again that was proven dead before.
     """
 
-    file: TaskRecord
+    record: TaskRecord
     proven: bool
     quiet: Check
     soon: bool = False
@@ -121,42 +121,47 @@ class ConfirmOutcome:
 
 def record_judgement(worker: WorkerContext, evidence: Evidence, claim: int) -> ConfirmOutcome:
     """Record the verdicts; confirm the task when it is all proven and quiet."""
-    file = evidence.file
-    tokens = tokens_of(file)
+    record = evidence.record
+    tokens = tokens_of(record)
     found = judge(worker, evidence)
     quiet = check_quiet(worker, evidence, leases_dead=found.proven, target_answers=found.target_answers)
     credentials: tuple[GrantRow | LeaseRow, ...] = (*found.grants, *found.leases)
-    checks = (*found.checks, *_rows(file, file.task.task_id, (quiet.check,)))
+    checks = (*found.checks, *_rows(record, record.task.task_id, (quiet.check,)))
     if not quiet.check.ok:
-        file = _record_unconfirmed(worker, file, claim, found, quiet, checks)
-        return ConfirmOutcome(file, found.proven, quiet.check, soon=quiet.soon)
-    if is_any_live(worker, proven_before(file)):
-        return ConfirmOutcome(file, proven=False, quiet=quiet.check, back=True)
+        record = _record_unconfirmed(worker, record, claim, found, quiet, checks)
+        return ConfirmOutcome(record, found.proven, quiet.check, soon=quiet.soon)
+    if is_any_live(worker, proven_before(record)):
+        return ConfirmOutcome(record, proven=False, quiet=quiet.check, back=True)
     settled = tuple(replace(grant, settled=True) for grant in found.grants)
     change = Change(
         EventKind.CONFIRMED,
         Confirmed(checks=tuple((c.subject, c.n, c.ok) for c in found.checks), quiet=quiet.check.evidence),
         state=State.CONFIRMED,
         fields={
-            **_durations(file, credentials, worker.now()),
+            **_durations(record, credentials, worker.now()),
             "due_at": settles_at(tokens, evidence.trail, worker.settle_window) or evidence.newest.at,
         },
         rows=(*settled, *found.leases, *checks),
     )
-    file = worker.ledger.change(file, change, claim=claim, at=worker.now())
-    return ConfirmOutcome(file, found.proven, quiet.check)
+    record = worker.ledger.change(record, change, claim=claim, at=worker.now())
+    return ConfirmOutcome(record, found.proven, quiet.check)
 
 
 def _record_unconfirmed(
-    worker: WorkerContext, file: TaskRecord, claim: int, found: TaskJudgement, quiet: Quiet, checks: Sequence[CheckRow]
+    worker: WorkerContext,
+    record: TaskRecord,
+    claim: int,
+    found: TaskJudgement,
+    quiet: Quiet,
+    checks: Sequence[CheckRow],
 ) -> TaskRecord:
     """Record what a task lacks, if that changed or a new due time is needed.
 
     Returns the task. A task with an unproven credential is due when its revocations are; otherwise check 7 says when.
     """
     credentials: tuple[GrantRow | LeaseRow, ...] = (*found.grants, *found.leases)
-    has_changed = any(_differs(file, row) for row in credentials) or _outcomes(checks) != _outcomes(file.checks)
-    needs_due_at = found.proven and not quiet.soon and has_come(worker, file, file.task.due_at or quiet.due_at)
+    has_changed = any(_differs(record, row) for row in credentials) or _outcomes(checks) != _outcomes(record.checks)
+    needs_due_at = found.proven and not quiet.soon and has_come(worker, record, record.task.due_at or quiet.due_at)
     if has_changed or needs_due_at:
         fields = {"due_at": quiet.due_at} if found.proven else {}
         change = Change(
@@ -165,8 +170,8 @@ def _record_unconfirmed(
             fields=fields,
             rows=(*credentials, *checks),
         )
-        file = worker.ledger.change(file, change, claim=claim, at=worker.now())
-    return file
+        record = worker.ledger.change(record, change, claim=claim, at=worker.now())
+    return record
 
 
 def _outcomes(checks: Iterable[CheckRow]) -> set[tuple[str, int, CheckEvidence | None]]:
@@ -184,10 +189,10 @@ def is_never_issued(grant: GrantRow) -> bool:
     return grant.accessor_hmac is None and grant.verdict is Verdict.NEVER_ISSUED
 
 
-def _differs(file: TaskRecord, row: GrantRow | LeaseRow) -> bool:
+def _differs(record: TaskRecord, row: GrantRow | LeaseRow) -> bool:
     """Return whether a verdict differs from the one in the ledger."""
-    known = {grant.grant_id: grant.verdict for grant in file.grants}
-    known |= {lease.lease_id: lease.verdict for lease in file.leases}
+    known = {grant.grant_id: grant.verdict for grant in record.grants}
+    known |= {lease.lease_id: lease.verdict for lease in record.leases}
     key = row.lease_id if isinstance(row, LeaseRow) else row.grant_id
     return known.get(key) is not row.verdict
 
@@ -196,7 +201,7 @@ def judge_token(hashed: Hashed, found: Evidence, grant: GrantRow) -> Proof:
     """Judge one token of the task; proof from a target does not apply to it."""
     if grant.accessor_hmac is None:
         return Proof(grant.verdict, ())
-    file = found.file
+    record = found.record
     trail = found.trail
     other_hmacs: frozenset[str] = frozenset()
     if grant.wrapped_accessor and found.interrupted:
@@ -209,14 +214,14 @@ def judge_token(hashed: Hashed, found: Evidence, grant: GrantRow) -> Proof:
             subject=grant.accessor_hmac,
             lookup_subject=grant.accessor_hmac,
             mount="auth/token",
-            reported=_reported(grant.verdict, file.operations, subject),
-            lookup_ops=gone_lookups(file.operations, subject),
-            gone_errors=_gone_errors(hashed, file, trail, subject) | {INVALID_ACCESSOR},
-            expires_at=grant.expires_at or _latest_expiry(file, grant, trail),
+            reported=_reported(grant.verdict, record.operations, subject),
+            lookup_ops=gone_lookups(record.operations, subject),
+            gone_errors=_gone_errors(hashed, record, trail, subject) | {INVALID_ACCESSOR},
+            expires_at=grant.expires_at or _latest_expiry(record, grant, trail),
             other_hmacs=other_hmacs,
-            live_ops=live_lookups(file.operations, subject),
-            found_last=last_found(file.operations, subject) is LookupAnswer.LIVE,
-            listing_ops=good_listings(file),
+            live_ops=live_lookups(record.operations, subject),
+            found_last=last_found(record.operations, subject) is LookupAnswer.LIVE,
+            listing_ops=good_listings(record),
             lease_path=grant.token_lease or f"auth/token/create/{grant.role}/",
             last_end=last_end(grant.role, grant.issued_at),
             alias=grant.token_lease or "",
@@ -228,13 +233,13 @@ def judge_token(hashed: Hashed, found: Evidence, grant: GrantRow) -> Proof:
     )
 
 
-def _latest_expiry(file: TaskRecord, grant: GrantRow, trail: AuditTrail) -> datetime | None:
+def _latest_expiry(record: TaskRecord, grant: GrantRow, trail: AuditTrail) -> datetime | None:
     """Return when a token expired whose issue stopped before its look-up.
 
     The token was requested with a TTL of one step, but which TTL it got was not seen. So Vault has to say as well that
     the token is gone. After its expiry there is nothing left to revoke, and only its time can show how it ended.
     """
-    if last_found(file.operations, grant.token_lease or grant.accessor_hmac or "") is not LookupAnswer.GONE:
+    if last_found(record.operations, grant.token_lease or grant.accessor_hmac or "") is not LookupAnswer.GONE:
         return None
     created = (o for o in trail.observations if o.kind is Kind.TOKEN_CREATED and o.op == grant.create_op and done(o))
     own = next((o for o in created if o.actor in trail.worker_accessors), None)
@@ -243,7 +248,7 @@ def _latest_expiry(file: TaskRecord, grant: GrantRow, trail: AuditTrail) -> date
 
 def judge_lease(
     hashed: Hashed,
-    file: TaskRecord,
+    record: TaskRecord,
     lease: LeaseRow,
     trail: AuditTrail,
     probed: Check | None,
@@ -262,13 +267,13 @@ def judge_lease(
             subject=lease.lease_id,
             lookup_subject=hashed(lease.lease_id),
             mount=access.mount if access else lease.path.partition("/")[0],
-            reported=_reported(lease.verdict, file.operations, lease.lease_id),
-            lookup_ops=gone_lookups(file.operations, lease.lease_id),
-            gone_errors=_gone_errors(hashed, file, trail, lease.lease_id),
-            live_ops=live_lookups(file.operations, lease.lease_id),
-            found_last=last_found(file.operations, lease.lease_id) is LookupAnswer.LIVE,
-            listing_ops=good_listings(file),
-            forced=_was_forced(file, lease),
+            reported=_reported(lease.verdict, record.operations, lease.lease_id),
+            lookup_ops=gone_lookups(record.operations, lease.lease_id),
+            gone_errors=_gone_errors(hashed, record, trail, lease.lease_id),
+            live_ops=live_lookups(record.operations, lease.lease_id),
+            found_last=last_found(record.operations, lease.lease_id) is LookupAnswer.LIVE,
+            listing_ops=good_listings(record),
+            forced=_was_forced(record, lease),
             lease_path=lease.lease_id,
         ),
         trail,
@@ -277,12 +282,12 @@ def judge_lease(
     )
 
 
-def _gone_errors(hashed: Hashed, file: TaskRecord, trail: AuditTrail, subject: str) -> frozenset[str]:
+def _gone_errors(hashed: Hashed, record: TaskRecord, trail: AuditTrail, subject: str) -> frozenset[str]:
     """Return what the lines of look-ups say that found no such credential.
 
     Vault shows an error in plain text, OpenBao its HMAC.
     """
-    lookups = gone_lookups(file.operations, subject)
+    lookups = gone_lookups(record.operations, subject)
     errors = [INVALID_LEASE]
     if any(line.kind is Kind.RENEWED and line.op in lookups for line in trail.observations):
         # Vault's storage was asked as well; that is rare, and each HMAC costs a request
@@ -290,8 +295,8 @@ def _gone_errors(hashed: Hashed, file: TaskRecord, trail: AuditTrail, subject: s
     return frozenset({*errors, *map(hashed, errors)})
 
 
-def _was_forced(file: TaskRecord, lease: LeaseRow) -> bool:
-    return any(op.kind == OperationKind.FORCE_LEASE and op.subject == lease.lease_id for op in file.operations)
+def _was_forced(record: TaskRecord, lease: LeaseRow) -> bool:
+    return any(op.kind == OperationKind.FORCE_LEASE and op.subject == lease.lease_id for op in record.operations)
 
 
 def _reported(verdict: Verdict, operations: tuple[OperationRow, ...], subject: str) -> Verdict:
@@ -307,7 +312,9 @@ def _reported(verdict: Verdict, operations: tuple[OperationRow, ...], subject: s
     return verdict
 
 
-def probe(worker: WorkerContext, file: TaskRecord, revision: Revision, leases: Iterable[LeaseRow]) -> dict[str, Check]:
+def probe(
+    worker: WorkerContext, record: TaskRecord, revision: Revision, leases: Iterable[LeaseRow]
+) -> dict[str, Check]:
     """Ask each target once about the leases that need its proof.
 
     Returns check 6 by the name of the credential at its target. A target that cannot be asked gives no evidence: the
@@ -316,7 +323,7 @@ def probe(worker: WorkerContext, file: TaskRecord, revision: Revision, leases: I
     names_of: dict[tuple[str, str | None], list[str]] = {}
     for lease in leases:
         entry = revision.access_at(lease.path)
-        if not entry or proof_level_of(file, entry) != ProofLevel.TARGET:
+        if not entry or proof_level_of(record, entry) != ProofLevel.TARGET:
             continue
         if lease.target_name and lease.verdict is not Verdict.LIVE:
             names_of.setdefault((entry.engine, entry.probe), []).append(lease.target_name)
@@ -332,21 +339,21 @@ def probe(worker: WorkerContext, file: TaskRecord, revision: Revision, leases: I
     return answers
 
 
-def _rows(file: TaskRecord, subject: str, checks: tuple[Check, ...]) -> tuple[CheckRow, ...]:
-    return tuple(CheckRow(c.n, c.ok, c.evidence, task_id=file.task.task_id, subject=subject) for c in checks)
+def _rows(record: TaskRecord, subject: str, checks: tuple[Check, ...]) -> tuple[CheckRow, ...]:
+    return tuple(CheckRow(c.n, c.ok, c.evidence, task_id=record.task.task_id, subject=subject) for c in checks)
 
 
-def _durations(file: TaskRecord, credentials: Iterable[GrantRow | LeaseRow], now: datetime) -> dict[str, int | None]:
+def _durations(record: TaskRecord, credentials: Iterable[GrantRow | LeaseRow], now: datetime) -> dict[str, int | None]:
     """Return how long the end took.
 
     The durations are until the last credential was gone, and until now.
 
     Both are in milliseconds, and None where the clocks do not tell.
     """
-    ending_at = file.task.ending_at
+    ending_at = record.task.ending_at
     since_end: list[datetime] = []
-    if any(event.kind == EventKind.ENDING for event in file.events):
-        for event in reversed(file.events):
+    if any(event.kind == EventKind.ENDING for event in record.events):
+        for event in reversed(record.events):
             if event.kind == EventKind.ENDING:
                 break
             since_end.insert(0, datetime.fromisoformat(event.at))

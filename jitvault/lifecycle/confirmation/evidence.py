@@ -46,7 +46,7 @@ class Evidence:
     another segment than the one that is read now.
     """
 
-    file: TaskRecord
+    record: TaskRecord
     trail: AuditTrail
     newest: Canary
     interrupted: bool
@@ -54,9 +54,9 @@ class Evidence:
     def open_questions(self, worker: WorkerContext) -> OpenQuestions:
         """Return what the lines alone leave open about the task's leases."""
         return open_questions(
-            tokens_of(self.file),
+            tokens_of(self.record),
             self.trail,
-            leased=frozenset(entry.path for entry in Revision.of(self.file.revision.body).access),
+            leased=frozenset(entry.path for entry in Revision.of(self.record.revision.body).access),
             settle=worker.settle_window,
             newest=self.newest,
             interrupted=self.interrupted,
@@ -66,8 +66,8 @@ class Evidence:
 
     def _by_target(self) -> list[Access]:
         """Return the task's access entries that need proof from their target."""
-        access = Revision.of(self.file.revision.body).access
-        return [entry for entry in access if proof_level_of(self.file, entry) == ProofLevel.TARGET]
+        access = Revision.of(self.record.revision.body).access
+        return [entry for entry in access if proof_level_of(self.record, entry) == ProofLevel.TARGET]
 
     def _nameable(self, worker: WorkerContext) -> frozenset[str]:
         """Return the paths whose targets can name credentials that no line shows."""
@@ -82,7 +82,7 @@ class Evidence:
         token but for its line. A second audit device that writes into the same log shows a token of ours once more, by
         other HMACs and with the same request.
         """
-        intents, named = {grant.create_op for grant in self.file.grants}, tokens_of(self.file)
+        intents, named = {grant.create_op for grant in self.record.grants}, tokens_of(self.record)
         made = [o for o in self.trail.observations if o.kind is Kind.TOKEN_CREATED and done(o) and o.op in intents]
         own = {o.request_id for o in made if o.actor in self.trail.worker_accessors}
         ours = [
@@ -94,7 +94,7 @@ class Evidence:
 
     def listing_covers_all(self) -> bool:
         """Return whether a listing settles what the lines leave open."""
-        return listing_covers_all(tokens_of(self.file), self.trail, good_listings(self.file), at=self.newest.place)
+        return listing_covers_all(tokens_of(self.record), self.trail, good_listings(self.record), at=self.newest.place)
 
 
 def collect_evidence(worker: WorkerContext, task_id: str) -> Evidence:
@@ -104,19 +104,19 @@ def collect_evidence(worker: WorkerContext, task_id: str) -> Evidence:
     """
     # the canary comes first: leases that are read on the way to it have to be in the task's record
     newest = canary(worker)
-    file = worker.file(task_id)
-    return Evidence(file, worker.ledger.trail(file), newest, worker.ledger.interrupted(file))
+    record = worker.record(task_id)
+    return Evidence(record, worker.ledger.trail(record), newest, worker.ledger.interrupted(record))
 
 
-def tokens_of(file: TaskRecord) -> frozenset[str]:
+def tokens_of(record: TaskRecord) -> frozenset[str]:
     """Return the accessor HMACs of all tokens that the task ever had."""
-    return frozenset(grant.accessor_hmac for grant in file.grants if grant.accessor_hmac)
+    return frozenset(grant.accessor_hmac for grant in record.grants if grant.accessor_hmac)
 
 
-def good_listings(file: TaskRecord) -> frozenset[str]:
+def good_listings(record: TaskRecord) -> frozenset[str]:
     """Return the ids of lease listings that left no lease unaccounted for."""
     return frozenset(
-        op.op_id for op in file.operations if op.kind == OperationKind.LIST_LEASES and op.answer == ACCOUNTED
+        op.op_id for op in record.operations if op.kind == OperationKind.LIST_LEASES and op.answer == ACCOUNTED
     )
 
 
@@ -134,27 +134,27 @@ def collect_reconciled(worker: WorkerContext, task_id: str, claim: int) -> Evide
     # a request that has no answer yet is waited for first
     if not questions.why_list or questions.pending or found.listing_covers_all():
         return found
-    _list_leases(worker, found.file, claim, questions.why_list)
+    _list_leases(worker, found.record, claim, questions.why_list)
     return collect_evidence(worker, task_id)
 
 
-def _list_leases(worker: WorkerContext, file: TaskRecord, claim: int, why: Missing) -> None:
+def _list_leases(worker: WorkerContext, record: TaskRecord, claim: int, why: Missing) -> None:
     """List the leases below the task's paths.
 
     Whether all are known is recorded.
     """
-    task_id = file.task.task_id
-    paths = sorted({entry.path for entry in Revision.of(file.revision.body).access})
+    task_id = record.task.task_id
+    paths = sorted({entry.path for entry in Revision.of(record.revision.body).access})
     ops = [new_operation(worker, OperationKind.LIST_LEASES, path, task_id=task_id) for path in paths]
     intent = Change(EventKind.LISTING_INTENDED, ListingIntended(why=why), rows=ops)
     worker.ledger.apply(task_id, intent, claim=claim, at=worker.now())
     listed = [lease for op in ops for lease in worker.leases.list(op.subject, op=op.op_id)]
     # leases that were issued to other tasks just now are known once the stream was read up to here
     canary(worker)
-    unknown = unaccounted_leases(worker, file, listed, until=_latest_issue(worker, file))
-    drifted = drift_besides_request(worker, file)
+    unknown = unaccounted_leases(worker, record, listed, until=_latest_issue(worker, record))
+    drifted = drift_besides_request(worker, record)
     answer = ACCOUNTED if not unknown and drifted is None else "not accounted for"
-    lasting = _listed_before(file) & set(unknown)
+    lasting = _listed_before(record) & set(unknown)
     # until a lost ledger is rebuilt, leases of its tasks belong to none
     if lasting and worker.ledger.recovering() is None:
         message = f"{len(lasting)} leases that belong to no task were made while its token lived: {min(lasting)}"
@@ -166,25 +166,25 @@ def _list_leases(worker: WorkerContext, file: TaskRecord, claim: int, why: Missi
     worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
 
 
-def _latest_issue(worker: WorkerContext, file: TaskRecord) -> datetime:
+def _latest_issue(worker: WorkerContext, record: TaskRecord) -> datetime:
     """Return the latest time at which the task's tokens can have got a lease.
 
     A lease that was made later is not the task's.
     """
-    gone = [grant.dead_at for grant in file.grants if grant.dead_at]
+    gone = [grant.dead_at for grant in record.grants if grant.dead_at]
     return max(gone) + worker.settle_window + MAX_SKEW if gone else worker.now()
 
 
-def _listed_before(file: TaskRecord) -> set[str]:
+def _listed_before(record: TaskRecord) -> set[str]:
     """Return the leases that the previous listing left unaccounted for.
 
     Vault ends the leases of a revoked token within a moment, so a lease becomes a finding only when it is listed twice.
     """
-    listings = (body.suspects for _, body in said(reversed(file.events), Listed))
+    listings = (body.suspects for _, body in said(reversed(record.events), Listed))
     return set(next(listings, ()))
 
 
-def unaccounted_leases(worker: WorkerContext, file: TaskRecord, listed: list[str], *, until: datetime) -> list[str]:
+def unaccounted_leases(worker: WorkerContext, record: TaskRecord, listed: list[str], *, until: datetime) -> list[str]:
     """Return the listed leases that belong to no task and may be this task's.
 
     These were made, by Vault's clock, between the issue of the task's first token and `until`, and no wrapped read of
@@ -193,7 +193,7 @@ def unaccounted_leases(worker: WorkerContext, file: TaskRecord, listed: list[str
     """
     known = worker.ledger.known_leases(listed)
     unknown = [lease_id for lease_id in listed if lease_id not in known and not is_token_lease(lease_id)]
-    begun = min((grant.issued_at for grant in file.grants if grant.issued_at), default=file.task.created_at)
+    begun = min((grant.issued_at for grant in record.grants if grant.issued_at), default=record.task.created_at)
     dated: dict[str, datetime] = {}
     found: list[str] = []
     patience = worker.clock.monotonic() + _PATIENCE_S
@@ -202,17 +202,17 @@ def unaccounted_leases(worker: WorkerContext, file: TaskRecord, listed: list[str
             # there was no time to look these up: they count as unaccounted for, like a lease without an issue time
             found += unknown[n:]
             break
-        record = worker.leases.lookup(lease_id)
-        if record is not None and record.issued_at is None:
+        in_vault = worker.leases.lookup(lease_id)
+        if in_vault is not None and in_vault.issued_at is None:
             found.append(lease_id)
-        elif record is not None and record.issued_at is not None and begun <= record.issued_at <= until:
-            dated[lease_id] = record.issued_at
-    found += _not_of_other_tasks(worker, file, dated)
+        elif in_vault is not None and in_vault.issued_at is not None and begun <= in_vault.issued_at <= until:
+            dated[lease_id] = in_vault.issued_at
+    found += _not_of_other_tasks(worker, record, dated)
     # a template check by an administrator makes a lease below the same path for a moment
     return sorted(set(found) - leases_under_check(worker)) if found else []
 
 
-def _not_of_other_tasks(worker: WorkerContext, file: TaskRecord, made: Mapping[str, datetime]) -> list[str]:
+def _not_of_other_tasks(worker: WorkerContext, record: TaskRecord, made: Mapping[str, datetime]) -> list[str]:
     """Return the leases that no wrapped read of another task can have made.
 
     `made` has the issue time of each lease. A read belongs to the task of its token's accessor, whatever became of that
@@ -225,7 +225,7 @@ def _not_of_other_tasks(worker: WorkerContext, file: TaskRecord, made: Mapping[s
         by_path.setdefault(lease_id.rpartition("/")[0], {})[lease_id] = at
     settle = worker.settle_window
     lines = worker.ledger.uses_without_lease(sorted(by_path), since=min(made.values()) - settle)
-    others = frozenset(line.actor for line in lines if line.kind is Kind.USED) - tokens_of(file)
+    others = frozenset(line.actor for line in lines if line.kind is Kind.USED) - tokens_of(record)
     reads = wrapped_reads(others, AuditTrail(lines, (), frozenset()), leased=frozenset(by_path), settle=settle)
     # a read whose lease a later unwrap showed made that lease, which is known already
     hidden = [read for read in reads if not read.lease_id]

@@ -23,16 +23,16 @@ from jitvault.model.states import DEAD, State, Verdict
 from jitvault.operations import DONE, new_operation, record_answer
 
 
-def force_revoke(worker: WorkerContext, file: TaskRecord, claim: int, request: EndRequest) -> bool:
+def force_revoke(worker: WorkerContext, record: TaskRecord, claim: int, request: EndRequest) -> bool:
     """Make Vault forget every lease that it still has of the task.
 
     Returns False where Vault has none. The next turn of `advance` looks the leases up and asks the targets, as after
     any revocation.
     """
-    held = [lease for lease in file.leases if lease.verdict not in DEAD and not _is_gone(file, lease.lease_id)]
+    held = [lease for lease in record.leases if lease.verdict not in DEAD and not _is_gone(record, lease.lease_id)]
     if not held:
         return False
-    task_id = file.task.task_id
+    task_id = record.task.task_id
     ops = [new_operation(worker, OperationKind.FORCE_LEASE, lease.lease_id, task_id=task_id) for lease in held]
     intent = Change(EventKind.FORCE_INTENDED, request.event_body(Forced), rows=ops)
     worker.ledger.apply(task_id, intent, claim=claim, at=worker.now())
@@ -54,50 +54,50 @@ def _force_one(worker: WorkerContext, op: OperationRow) -> OperationRow:
     return record_answer(worker, op, OpState.ANSWERED, DONE)
 
 
-def close_without_proof(worker: WorkerContext, file: TaskRecord, claim: int, request: EndRequest) -> bool:
+def close_without_proof(worker: WorkerContext, record: TaskRecord, claim: int, request: EndRequest) -> bool:
     """Close the task without proof; its signed receipt says so.
 
     Returns False, and does nothing, while Vault has a credential of the task. A closed task stays in every list and
     report as `unverified`.
     """
-    if _is_any_left(file):
+    if _is_any_left(record):
         return False
     now = worker.now()
-    grants = tuple(replace(grant, verdict=_final_verdict(grant), settled=True) for grant in file.grants)
-    leases = tuple(replace(lease, verdict=_final_verdict(lease)) for lease in file.leases)
-    closed = replace(file, task=replace(file.task, state=State.UNVERIFIED), grants=grants, leases=leases)
-    children = children_for_receipt(worker, file.task.task_id)
+    grants = tuple(replace(grant, verdict=_final_verdict(grant), settled=True) for grant in record.grants)
+    leases = tuple(replace(lease, verdict=_final_verdict(lease)) for lease in record.leases)
+    closed = replace(record, task=replace(record.task, state=State.UNVERIFIED), grants=grants, leases=leases)
+    children = children_for_receipt(worker, record.task.task_id)
     content = receipt_of(worker.installation, closed, now, children=children)
-    receipt = sign_receipt(worker, file.task.task_id, content)
+    receipt = sign_receipt(worker, record.task.task_id, content)
     change = Change(
         EventKind.UNVERIFIED,
-        request.event_body(Unverified, head=file.task.head),
+        request.event_body(Unverified, head=record.task.head),
         state=State.UNVERIFIED,
         fields={"receipt": receipt, "due_at": None},
         rows=(*grants, *leases),
     )
-    worker.ledger.apply(file.task.task_id, change, claim=claim, at=now)
+    worker.ledger.apply(record.task.task_id, change, claim=claim, at=now)
     return True
 
 
-def _is_any_left(file: TaskRecord) -> bool:
+def _is_any_left(record: TaskRecord) -> bool:
     """Return whether some credential may still be in Vault.
 
     It may where its newest look-up was not answered with "gone".
     """
     # a token whose accessor was lost, and that is not among the tokens that Vault lists, cannot be looked up at all
-    known = [grant for grant in file.grants if grant.wrapped_accessor or grant.token_lease]
+    known = [grant for grant in record.grants if grant.wrapped_accessor or grant.token_lease]
     tokens = (grant.token_lease or grant.accessor_hmac for grant in known if grant.verdict not in DEAD)
-    leases = (lease.lease_id for lease in file.leases if lease.verdict not in DEAD)
-    return any(not _is_gone(file, subject) for subject in (*tokens, *leases) if subject)
+    leases = (lease.lease_id for lease in record.leases if lease.verdict not in DEAD)
+    return any(not _is_gone(record, subject) for subject in (*tokens, *leases) if subject)
 
 
-def _is_gone(file: TaskRecord, subject: str) -> bool:
+def _is_gone(record: TaskRecord, subject: str) -> bool:
     """Return whether the newest look-up of a credential found nothing.
 
     The look-up asked Vault.
     """
-    return last_found(file.operations, subject) is LookupAnswer.GONE
+    return last_found(record.operations, subject) is LookupAnswer.GONE
 
 
 def _final_verdict(row: GrantRow | LeaseRow) -> Verdict:

@@ -45,10 +45,10 @@ def check_quiet(
 
     `target_answers` is what the targets said of the task's wrapped reads, by the digest of each read's line.
     """
-    file = evidence.file
+    record = evidence.record
     now = worker.now()
     check = is_quiet(
-        tokens_of(file),
+        tokens_of(record),
         evidence.trail,
         leases_dead=leases_dead,
         now_canary=evidence.newest.at,
@@ -56,8 +56,8 @@ def check_quiet(
         settled=evidence.listing_covers_all(),
         target_answers=target_answers,
     )
-    open_below = unproven_below(worker, file.task.task_id)
-    later = next_try(file.task.ending_at or now, now)
+    open_below = unproven_below(worker, record.task.task_id)
+    later = next_try(record.task.ending_at or now, now)
     if not check.ok:
         soon = leases_dead and not open_below and _only_time_is_missing(worker, evidence, target_answers)
         return Quiet(check, soon, now + QUIET if soon else later)
@@ -66,8 +66,8 @@ def check_quiet(
         return Quiet(Check(QUIET_N, ok=False, evidence=why), soon=False, due_at=later)
     until = _held_back_until(worker, evidence)
     if until is not None:
-        times = times_reopened(file.events)
-        last = why_reopened(file.events)
+        times = times_reopened(record.events)
+        last = why_reopened(record.events)
         why = Missing(lack=Lack.GOING_ROUND, count=times, about=last[:MOST_TEXT])
         return Quiet(Check(QUIET_N, ok=False, evidence=why), soon=False, due_at=until)
     return Quiet(check, soon=True, due_at=now)
@@ -85,7 +85,7 @@ def _only_time_is_missing(worker: WorkerContext, evidence: Evidence, target_answ
         return False
     if evidence.listing_covers_all():
         return not unproven_read(questions.wrapped, target_answers)
-    return not questions.why_list or unsettled_listings(evidence.file.events) < MOST_ROUNDS
+    return not questions.why_list or unsettled_listings(evidence.record.events) < MOST_ROUNDS
 
 
 def _held_back_until(worker: WorkerContext, evidence: Evidence) -> datetime | None:
@@ -94,7 +94,7 @@ def _held_back_until(worker: WorkerContext, evidence: Evidence) -> datetime | No
     That is the end of its settle window by Vault's time, when it can be sealed at once. None where nothing holds it
     back.
     """
-    if not is_going_round(evidence.file.events):
+    if not is_going_round(evidence.record.events):
         return None
-    settled = settles_at(tokens_of(evidence.file), evidence.trail, worker.settle_window)
+    settled = settles_at(tokens_of(evidence.record), evidence.trail, worker.settle_window)
     return settled if settled is not None and evidence.newest.at < settled else None

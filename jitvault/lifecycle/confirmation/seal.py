@@ -24,13 +24,13 @@ from jitvault.model.states import DEAD, State, Verdict
 from jitvault.stream.reading import canary as fresh_canary
 
 
-def has_late_lease(file: TaskRecord) -> bool:
+def has_late_lease(record: TaskRecord) -> bool:
     """Return whether a lease appeared that is not proven dead.
 
     In a task that was closed without proof, `unverifiable` leases do not count.
     """
-    settled = DEAD | {Verdict.UNVERIFIABLE} if file.task.state is State.UNVERIFIED else DEAD
-    return any(lease.verdict not in settled for lease in file.leases)
+    settled = DEAD | {Verdict.UNVERIFIABLE} if record.task.state is State.UNVERIFIED else DEAD
+    return any(lease.verdict not in settled for lease in record.leases)
 
 
 def seal(worker: WorkerContext, found: Evidence, claim: int) -> bool:
@@ -39,48 +39,48 @@ def seal(worker: WorkerContext, found: Evidence, claim: int) -> bool:
     It is not sealed while its settle window lasts, while Vault still lists a lease of it, or while a task below it is
     not sealed: a late lease there would make untrue what the receipt says of the tree.
     """
-    file = found.file
+    record = found.record
     newest = found.newest
-    if unsealed_below(worker, file.task.task_id):
+    if unsealed_below(worker, record.task.task_id):
         return False
-    settled = settles_at(tokens_of(file), found.trail, worker.settle_window)
+    settled = settles_at(tokens_of(record), found.trail, worker.settle_window)
     if settled is not None and newest.at < settled:
         return False
-    revision = Revision.of(file.revision.body)
+    revision = Revision.of(record.revision.body)
     listed = {lease for entry in revision.access for lease in worker.leases.list(entry.path)}
-    still_listed = listed & {lease.lease_id for lease in file.leases}
+    still_listed = listed & {lease.lease_id for lease in record.leases}
     if still_listed:
-        _postpone(worker, file, claim, f"Vault lists {min(still_listed)} still")
+        _postpone(worker, record, claim, f"Vault lists {min(still_listed)} still")
         return False
-    unknown = _unaccounted(worker, file, sorted(listed), until=settled or newest.at)
+    unknown = _unaccounted(worker, record, sorted(listed), until=settled or newest.at)
     if unknown:
-        _postpone(worker, file, claim, f"Vault lists leases that belong to no task and can be its own: {unknown[0]}")
+        _postpone(worker, record, claim, f"Vault lists leases that belong to no task and can be its own: {unknown[0]}")
         return False
     sealed_at = worker.now()
-    children = children_for_receipt(worker, file.task.task_id)
-    content = receipt_of(worker.installation, file, sealed_at, children=children)
-    receipt = sign_receipt(worker, file.task.task_id, content)
+    children = children_for_receipt(worker, record.task.task_id)
+    content = receipt_of(worker.installation, record, sealed_at, children=children)
+    receipt = sign_receipt(worker, record.task.task_id, content)
     change = Change(
         EventKind.SEALED,
-        Sealed(head=file.task.head, listed_prefixes=tuple(sorted(entry.path for entry in revision.access))),
+        Sealed(head=record.task.head, listed_prefixes=tuple(sorted(entry.path for entry in revision.access))),
         state=State.SEALED,
         fields={"receipt": receipt, "due_at": None},
     )
-    worker.ledger.apply(file.task.task_id, change, claim=claim, at=sealed_at)
+    worker.ledger.apply(record.task.task_id, change, claim=claim, at=sealed_at)
     return True
 
 
-def _postpone(worker: WorkerContext, file: TaskRecord, claim: int, why: str) -> None:
+def _postpone(worker: WorkerContext, record: TaskRecord, claim: int, why: str) -> None:
     """Record why the task is not sealed after its window.
 
     Each reason is recorded once.
     """
-    if why != why_seal_postponed(file.events):
+    if why != why_seal_postponed(record.events):
         change = Change(EventKind.SEAL_PUT_OFF, EventBody(note=why))
-        worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
+        worker.ledger.apply(record.task.task_id, change, claim=claim, at=worker.now())
 
 
-def _unaccounted(worker: WorkerContext, file: TaskRecord, listed: list[str], *, until: datetime) -> list[str]:
+def _unaccounted(worker: WorkerContext, record: TaskRecord, listed: list[str], *, until: datetime) -> list[str]:
     """Return the leases below the task's paths that belong to no task.
 
     Where the lines of an issue never arrived, only the listing shows the lease: a log shipper that drops lines leaves
@@ -88,8 +88,8 @@ def _unaccounted(worker: WorkerContext, file: TaskRecord, listed: list[str], *, 
     is recorded only while no task has access.
     """
     fresh_canary(worker)
-    unknown = unaccounted_leases(worker, file, listed, until=until)
+    unknown = unaccounted_leases(worker, record, listed, until=until)
     if unknown and not worker.ledger.live_tasks():
         message = f"{len(unknown)} leases that belong to no task were made while its token lived: {unknown[0]}"
-        worker.ledger.finding(file.task.task_id, "unaccounted_lease", message, worker.now())
+        worker.ledger.finding(record.task.task_id, "unaccounted_lease", message, worker.now())
     return unknown

@@ -29,7 +29,7 @@ def why_proof_fails_now(worker: WorkerContext, evidence: Evidence) -> str | None
     for there again. After a restore of Vault, every credential that a target refused is. A target that does not answer
     now does not invalidate what it said when the task was confirmed.
     """
-    file = evidence.file
+    record = evidence.record
     if evidence.unnamed_tokens():
         return "the stream shows a token that was made under its intent, and that none of its grants names"
     questions = evidence.open_questions(worker)
@@ -37,43 +37,43 @@ def why_proof_fails_now(worker: WorkerContext, evidence: Evidence) -> str | None
         return evidence_in_words(questions.unleased)
     if questions.why_list and not evidence.listing_covers_all():
         return f"{evidence_in_words(questions.why_list)}, and nothing was listed since"
-    if unproven := unproven_read(questions.wrapped, answers_at_confirmation(file)):
+    if unproven := unproven_read(questions.wrapped, answers_at_confirmation(record)):
         return evidence_in_words(unproven)
-    if not is_complete(worker, file, evidence.trail):
+    if not is_complete(worker, record, evidence.trail):
         return "the stream shows a lease that was not judged"
     hashed = cache(worker.hasher.hash)
-    for grant in file.grants:
+    for grant in record.grants:
         if not is_never_issued(grant):
             token = judge_token(hashed, evidence, grant)
             if not is_proven(token, target=False):
                 return _first_failure("its token", token)
     if why := _lease_unproven(worker, evidence, hashed):
         return why
-    return BACK if is_any_live(worker, (*file.grants, *file.leases)) else None
+    return BACK if is_any_live(worker, (*record.grants, *record.leases)) else None
 
 
 def _lease_unproven(worker: WorkerContext, evidence: Evidence, hashed: Hashed) -> str | None:
     """Return why a lease is not proven dead any more; None where all are."""
-    file = evidence.file
-    revision = Revision.of(file.revision.body)
+    record = evidence.record
+    revision = Revision.of(record.revision.body)
     # read from the event chain, since the rows are only a cache of it
-    refused = refused_by_target(file.events)
+    refused = refused_by_target(record.events)
     doubtful: dict[LeaseRow, Proof] = {}
-    for lease in file.leases:
+    for lease in record.leases:
         entry = revision.access_at(lease.path)
-        proof = judge_lease(hashed, file, lease, evidence.trail, None, access=entry, target=False)
+        proof = judge_lease(hashed, record, lease, evidence.trail, None, access=entry, target=False)
         if not is_proven(proof, target=False):
             doubtful[lease] = proof
     # the target of a certificate is Vault itself, which a restore may have taken back in time
-    to_ask = file.leases if any(restores(evidence.trail.observations)) else tuple(doubtful)
+    to_ask = record.leases if any(restores(evidence.trail.observations)) else tuple(doubtful)
     by_target = [lease for lease in to_ask if lease.lease_id in refused]
     for lease in doubtful.keys() - set(by_target):
         return _first_failure(lease.lease_id, doubtful[lease])
-    answers = probe(worker, file, revision, by_target)
+    answers = probe(worker, record, revision, by_target)
     for lease in by_target:
         entry = revision.access_at(lease.path)
         answer = _answer_or_former(answers, lease)
-        proof = judge_lease(hashed, file, lease, evidence.trail, answer, access=entry, target=True)
+        proof = judge_lease(hashed, record, lease, evidence.trail, answer, access=entry, target=True)
         if not is_proven(proof, target=True):
             return _first_failure(lease.lease_id, proof)
     return None

@@ -47,12 +47,12 @@ _WITHOUT_TARGET = "its lease never showed, and its template does not have the ta
 
 def ask_targets(worker: WorkerContext, found: Evidence, reads: Sequence[WrappedRead]) -> dict[str, Check]:
     """Return check 6 of each read by what its target says, by the digest of its line."""
-    revision = Revision.of(found.file.revision.body)
+    revision = Revision.of(found.record.revision.body)
     answers: dict[str, Check] = {}
     for path in sorted({read.path for read in reads}):
         own = [read for read in reads if read.path == path]
         entry = revision.access_at(path)
-        if entry is None or proof_level_of(found.file, entry) != ProofLevel.TARGET:
+        if entry is None or proof_level_of(found.record, entry) != ProofLevel.TARGET:
             # a read whose lease showed after all is proven by that lease
             answers |= {read.line: open_read(read, _WITHOUT_TARGET) for read in own if not read.lease_id}
             continue
@@ -69,7 +69,7 @@ def _ask(worker: WorkerContext, found: Evidence, entry: Access, reads: Sequence[
     Raises NotConfirmed where the target cannot be asked or cannot tell.
     """
     engine, mount, path = worker.engines[entry.engine], entry.mount, entry.path
-    written = written_since(tokens_of(found.file), found.trail, mount=mount, path=path, newest=found.newest)
+    written = written_since(tokens_of(found.record), found.trail, mount=mount, path=path, newest=found.newest)
     if written is not None:
         renamed = replace(in_the_way(written, for_good=True), lack=Lack.READ_RENAMED)
         return {read.line: Check(TARGET_N, False, replace(renamed, read=read.shown)) for read in reads}
@@ -100,7 +100,7 @@ def probe_target(worker: WorkerContext, probe: str | None) -> Mapping[str, Any]:
     return document
 
 
-def answers_at_confirmation(file: TaskRecord) -> dict[str, Check]:
+def answers_at_confirmation(record: TaskRecord) -> dict[str, Check]:
     """Return what the targets said of wrapped reads at the last confirmation.
 
     The answers come from the task's event chain. The targets are not asked again: an answer is about a moment that is
@@ -108,7 +108,7 @@ def answers_at_confirmation(file: TaskRecord) -> dict[str, Check]:
     """
     evidence = TargetAnswer("", "", "the target was asked when the task was confirmed")
     refused = Check(TARGET_N, ok=True, evidence=evidence)
-    return dict.fromkeys(refused_by_target(file.events), refused)
+    return dict.fromkeys(refused_by_target(record.events), refused)
 
 
 _AT_ONCE = 100
@@ -125,7 +125,7 @@ def revoke_wrappings(worker: WorkerContext, found: Evidence, claim: int) -> bool
     administrator has to read it again.
     """
     reads = [read for read in found.open_questions(worker).wrapped if not read.in_gap]
-    task_id = found.file.task.task_id
+    task_id = found.record.task.task_id
     until = worker.clock.monotonic() + _PATIENCE_S
     ended = False
     for path in sorted({read.path for read in reads}):

@@ -34,8 +34,8 @@ def parent_of(worker: WorkerContext, spec: TaskSpec) -> Revision | None:
         return None
     if name == spec.id:
         raise InvalidInput(f"task {spec.id}: spec.parent: a task cannot be its own parent")
-    file = worker.ledger.file(name)
-    if file is None:
+    record = worker.ledger.record(name)
+    if record is None:
         published_copy = published(worker, name)
         foreign = isinstance(published_copy, PublishedTask) and published_copy.installation not in (
             "",
@@ -43,7 +43,7 @@ def parent_of(worker: WorkerContext, spec: TaskSpec) -> Revision | None:
         )
         where = f"task {name} belongs to another installation" if foreign else f"there is no task {name}"
         raise InvalidInput(f"task {spec.id}: spec.parent: {where}")
-    return Revision.of(file.revision.body)
+    return Revision.of(record.revision.body)
 
 
 def check_above(worker: WorkerContext, revision: Revision) -> None:
@@ -54,7 +54,7 @@ def check_above(worker: WorkerContext, revision: Revision) -> None:
     if not revision.delegation:
         return
     names = {link.task for link in revision.delegation}
-    known = {task.task_id: verify(worker, task.task_id).file for task in worker.ledger.known_tasks(names)}
+    known = {task.task_id: verify(worker, task.task_id).record for task in worker.ledger.known_tasks(names)}
     why = _end_reason(worker, revision, known.get)
     if why:
         hint = "A task can delegate its access only from its grant to its end."
@@ -63,7 +63,7 @@ def check_above(worker: WorkerContext, revision: Revision) -> None:
 
 def ancestor_end_reason(worker: WorkerContext, revision: Revision) -> str | None:
     """Return why an ancestor has no access now, in words; None where all have."""
-    return _end_reason(worker, revision, worker.ledger.file)
+    return _end_reason(worker, revision, worker.ledger.record)
 
 
 def _end_reason(worker: WorkerContext, revision: Revision, read: Callable[[str], TaskRecord | None]) -> str | None:
@@ -73,14 +73,14 @@ def _end_reason(worker: WorkerContext, revision: Revision, read: Callable[[str],
     """
     for link in revision.delegation:
         name = link.task
-        file = read(name)
-        if file is None or file.task.digest != link.digest:
+        record = read(name)
+        if record is None or record.task.digest != link.digest:
             return f"task {name} is not the one that handed it on"
-        task = file.task
+        task = record.task
         # while an extension replaces its token, a task still counts as having access
         if task.state not in DELIVERED_STATES and not task.is_being_replaced:
             return f"task {name} is {task.state}"
-        if is_edited(worker, file):
+        if is_edited(worker, record):
             # someone who can write the ledger must not be able to prolong the ancestor
             return f"the ledger's record of task {name} was changed"
         if task.ends_at is not None and worker.now() >= task.ends_at:
@@ -132,7 +132,7 @@ def check_room(worker: WorkerContext, revision: Revision) -> None:
     task = revision.content.task
     parent = _file(worker, revision.delegation[-1].task)
     others = [_file(worker, name) for name in worker.ledger.children(parent.task.task_id) if name != task]
-    held = [Revision.of(file.revision.body) for file in others if file.task.state in LIVING]
+    held = [Revision.of(record.revision.body) for record in others if record.task.state in LIVING]
     if problems := over_budget(revision, Revision.of(parent.revision.body), held):
         hint = "End the other one first; it counts until its end is proven."
         raise InvalidInput(f"task {task}: spec.{problems[0]}", hint=hint)
@@ -144,26 +144,26 @@ def _first_end(worker: WorkerContext, revision: Revision) -> datetime | None:
     The result is None where the task has no ancestor. Raises SecurityFinding where an ancestor's rows were edited.
     """
     ends: list[datetime] = []
-    ancestors = [worker.ledger.file(link.task) for link in revision.delegation]
-    for file in filter(None, ancestors):
-        check_integrity(worker, file)
-        if file.task.ends_at:
-            ends.append(file.task.ends_at)
+    ancestors = [worker.ledger.record(link.task) for link in revision.delegation]
+    for record in filter(None, ancestors):
+        check_integrity(worker, record)
+        if record.task.ends_at:
+            ends.append(record.task.ends_at)
     return min(ends, default=None)
 
 
 def _file(worker: WorkerContext, task_id: str) -> TaskRecord:
     """Return a task that has to be in the ledger. Raises InvalidInput."""
-    file = worker.ledger.file(task_id)
-    if file is None:
+    record = worker.ledger.record(task_id)
+    if record is None:
         raise InvalidInput(f"there is no task {task_id}")
-    return file
+    return record
 
 
-def ended_above(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
+def ended_above(worker: WorkerContext, record: TaskRecord) -> EndCause | None:
     """Return the end of a task above this one as its cause, or None.
 
     A delegated task ends with any task that it descends from.
     """
-    why = ancestor_end_reason(worker, Revision.of(file.revision.body))
+    why = ancestor_end_reason(worker, Revision.of(record.revision.body))
     return EndCause(reason=EndReason.PARENT, note=why) if why else None

@@ -12,7 +12,7 @@ from jitvault.model.revision_text import difference
 from jitvault.vault.interface import Entity
 
 
-def drift_since_approval(worker: WorkerContext, file: TaskRecord) -> str | None:
+def drift_since_approval(worker: WorkerContext, record: TaskRecord) -> str | None:
     """Return how a granted task differs now from what was approved.
 
     The result is None if it does not.
@@ -21,30 +21,30 @@ def drift_since_approval(worker: WorkerContext, file: TaskRecord) -> str | None:
     own decision, and neither ends this task nor hides a difference in what was approved.
     """
     try:
-        submitted = submission(worker, file.task.task_id, file.task.requester)
+        submitted = submission(worker, record.task.task_id, record.task.requester)
     except InvalidInput as error:
         return str(error)
-    return "its request is gone" if submitted is None else _drift(worker, file, submitted.requester)
+    return "its request is gone" if submitted is None else _drift(worker, record, submitted.requester)
 
 
-def drift_besides_request(worker: WorkerContext, file: TaskRecord) -> str | None:
+def drift_besides_request(worker: WorkerContext, record: TaskRecord) -> str | None:
     """Return how Vault differs from what was approved, the request left aside.
 
     What the author does to the request afterwards does not change what the target was.
     """
-    requester = Revision.of(file.revision.body).content.requester
+    requester = Revision.of(record.revision.body).content.requester
     entity = Entity(requester.entity, requester.name, disabled=False, group_ids=frozenset())
-    return _drift(worker, file, entity)
+    return _drift(worker, record, entity)
 
 
-def _drift(worker: WorkerContext, file: TaskRecord, requester: Entity) -> str | None:
+def _drift(worker: WorkerContext, record: TaskRecord, requester: Entity) -> str | None:
     """Return the first difference between approved revision and spec.
 
     The comparison is with the spec as it resolves now.
     """
-    approved = Revision.of(file.revision.body)
+    approved = Revision.of(record.revision.body)
     try:
-        now = resolve(worker, requester, approved.spec, number=file.task.revision)
+        now = resolve(worker, requester, approved.spec, number=record.task.revision)
     except InvalidInput as error:
         return str(error)
     if now.digest == approved.digest:

@@ -21,42 +21,42 @@ from jitvault.model.revision_content import Party
 from jitvault.model.states import EndReason
 
 
-def approval_lapse_reason(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
+def approval_lapse_reason(worker: WorkerContext, record: TaskRecord) -> EndCause | None:
     """Return why the task's approvals do not hold any more.
 
     The result is None while they do, else the cause of the task's end. Checked are: signature and
     digest, denials and withdrawals, that agent and approvers are enabled and in their groups, and that the approvers
     are registered. The expiry of an approval is not checked, since it limits the first issue only.
     """
-    decided = last_decision(file)
-    revision = Revision.of(file.revision.body)
+    decided = last_decision(record)
+    revision = Revision.of(record.revision.body)
     if why := _why_not_agent(worker, revision.content.agent, decided.agent_groups):
         return EndCause(reason=EndReason.POLICY, note=why)
     obligations = decided.policy.obligations
     tally = count(
         revision,
-        approver_decisions(worker, file.task.task_id, obligations.deciders),
+        approver_decisions(worker, record.task.task_id, obligations.deciders),
         obligations,
         forbidden={},
         now=None,
         persons=persons(worker, revision),
     )
-    return _missing_approvals(tally) or _extension_lapse_reason(worker, file, revision)
+    return _missing_approvals(tally) or _extension_lapse_reason(worker, record, revision)
 
 
-def _extension_lapse_reason(worker: WorkerContext, file: TaskRecord, revision: Revision) -> EndCause | None:
+def _extension_lapse_reason(worker: WorkerContext, record: TaskRecord, revision: Revision) -> EndCause | None:
     """Return why the approvals of an extension do not hold any more.
 
     Without the extension the task would be over already, or earlier than it is now.
     """
     who = persons(worker, revision)
-    for _, body in said(file.events, Extended):
+    for _, body in said(record.events, Extended):
         obligations = body.decision.obligations
         extension = body.extension
         if not obligations.approvals:
             continue
         given = approver_decisions(
-            worker, file.task.task_id, obligations.deciders, below=extension_part(extension.digest)
+            worker, record.task.task_id, obligations.deciders, below=extension_part(extension.digest)
         )
         tally = count(revision, given, obligations, forbidden={}, now=None, extension=extension, persons=who)
         if lapse := _missing_approvals(tally):

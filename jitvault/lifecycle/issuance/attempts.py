@@ -20,25 +20,25 @@ _FINDING_AFTER = 10
 _MOST_DOUBLINGS = 9
 
 
-def check_attempt_due(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
+def check_attempt_due(worker: WorkerContext, record: TaskRecord, claim: int) -> None:
     """Raise NotConfirmed while the pause after failed attempts lasts.
 
     The first MAX_ATTEMPTS have no pause; then each pause is longer, and the task's `due_at` is set to its end.
     Each attempt leaves a grant and an operation in the ledger, and where Vault refuses for a lasting reason it refuses
     again. After `_FINDING_AFTER` attempts a finding is recorded. Whoever may end the task can still end it meanwhile.
     """
-    vain = vain_attempts(file)
+    vain = vain_attempts(record)
     if len(vain) < MAX_ATTEMPTS:
         return
-    task_id = file.task.task_id
-    answer = _last_answer(file)
+    task_id = record.task.task_id
+    answer = _last_answer(record)
     if len(vain) >= _FINDING_AFTER:
         message = f"Vault made no token for it in {_FINDING_AFTER} attempts in a row: {answer}"
         worker.ledger.finding(task_id, "issue_in_vain", message, worker.now())
-    again = _sent_at(file, vain[-1]) + pause_after(len(vain))
+    again = _sent_at(record, vain[-1]) + pause_after(len(vain))
     if is_due(again, worker.now(), LONGEST_PAUSE):
         return
-    if file.task.due_at is None or file.task.due_at < again:
+    if record.task.due_at is None or record.task.due_at < again:
         worker.ledger.apply(task_id, Change(EventKind.KEPT, fields={"due_at": again}), claim=claim, at=worker.now())
     raise NotConfirmed(
         f"task {task_id}: Vault made no token for it in {len(vain)} attempts in a row ({answer})",
@@ -46,10 +46,10 @@ def check_attempt_due(worker: WorkerContext, file: TaskRecord, claim: int) -> No
     )
 
 
-def vain_attempts(file: TaskRecord) -> list[GrantRow]:
+def vain_attempts(record: TaskRecord) -> list[GrantRow]:
     """Return the attempts since the last one that made a token."""
-    made = max((grant.attempt for grant in file.grants if grant.accessor_hmac is not None), default=0)
-    return [grant for grant in file.grants if grant.attempt > made]
+    made = max((grant.attempt for grant in record.grants if grant.accessor_hmac is not None), default=0)
+    return [grant for grant in record.grants if grant.attempt > made]
 
 
 def pause_after(attempts: int) -> timedelta:
@@ -57,12 +57,12 @@ def pause_after(attempts: int) -> timedelta:
     return min(timedelta(seconds=2 ** min(attempts - MAX_ATTEMPTS, _MOST_DOUBLINGS)), LONGEST_PAUSE)
 
 
-def _sent_at(file: TaskRecord, grant: GrantRow) -> datetime:
-    return next((op.sent_at for op in file.operations if op.op_id == grant.create_op), file.task.created_at)
+def _sent_at(record: TaskRecord, grant: GrantRow) -> datetime:
+    return next((op.sent_at for op in record.operations if op.op_id == grant.create_op), record.task.created_at)
 
 
-def _last_answer(file: TaskRecord) -> str:
+def _last_answer(record: TaskRecord) -> str:
     """Return what Vault said to the last attempt."""
     failed = (EventKind.CREATE_TOKEN_ABANDONED, EventKind.CREATE_TOKEN_UNKNOWN)
-    answers = (body.answer for event, body in said(reversed(file.events), Unanswered) if event.kind in failed)
+    answers = (body.answer for event, body in said(reversed(record.events), Unanswered) if event.kind in failed)
     return str(next(answers, "it did not answer"))

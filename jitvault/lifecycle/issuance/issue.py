@@ -40,7 +40,7 @@ MAX_ATTEMPTS = 3
 
 def issue(
     worker: WorkerContext,
-    file: TaskRecord,
+    record: TaskRecord,
     claim: int,
     obligations: Obligations,
     *,
@@ -53,15 +53,17 @@ def issue(
     anything is done, raises InvalidInput when the task's end could not be proven, or when the caps of policy or the
     rest of the parent's time are too short; and DecisionStale when another task was issued first.
     """
-    revision = Revision.of(file.revision.body)
+    revision = Revision.of(record.revision.body)
     check_provable(worker, revision, obligations.confirm)
     check_room(worker, revision)
     now = worker.now()
-    granted = grant_terms(revision, now, cap_to_ancestors(worker, revision, now, obligations), until=file.task.ends_at)
-    grant = _new_grant(worker, file, revision, granted, now)
+    granted = grant_terms(
+        revision, now, cap_to_ancestors(worker, revision, now, obligations), until=record.task.ends_at
+    )
+    grant = _new_grant(worker, record, revision, granted, now)
     wrapped, operation = perform(
         worker,
-        file.task.task_id,
+        record.task.task_id,
         claim,
         OperationKind.CREATE_TOKEN,
         grant.grant_id,
@@ -87,7 +89,7 @@ def issue(
         rows=(known, operation),
     )
     try:
-        worker.ledger.apply(file.task.task_id, created, claim=claim, at=worker.now())
+        worker.ledger.apply(record.task.task_id, created, claim=claim, at=worker.now())
     except WrongState:
         _revoke_overtaken(worker, wrapped)
         raise
@@ -99,16 +101,18 @@ def issue(
     _deliver(worker, revision, dated, wrapped, claim, ends_at=granted.ends_at)
 
 
-def _new_grant(worker: WorkerContext, file: TaskRecord, revision: Revision, granted: Terms, now: datetime) -> GrantRow:
+def _new_grant(
+    worker: WorkerContext, record: TaskRecord, revision: Revision, granted: Terms, now: datetime
+) -> GrantRow:
     """Return the row of the next attempt, as it is committed with the intent."""
-    if any(not grant.settled for grant in file.grants):
-        raise WrongState(f"task {file.task.task_id} has another grant that is not finished")
+    if any(not grant.settled for grant in record.grants):
+        raise WrongState(f"task {record.task.task_id} has another grant that is not finished")
     cap = smallest_cap(timedelta(seconds=granted.window_s))
     step_s = least(granted.ttl_s, worker.rolling_step // timedelta(seconds=1))
     return GrantRow(
         grant_id=new_id(),
-        task_id=file.task.task_id,
-        attempt=len(file.grants) + 1,
+        task_id=record.task.task_id,
+        attempt=len(record.grants) + 1,
         digest=revision.digest,
         role=role_name(cap, revision.spec.spec.network),
         create_op=new_id(),

@@ -27,44 +27,44 @@ from jitvault.model.states import Verdict
 from jitvault.stream.reading import canary
 
 
-def resolve_unfinished_issue(worker: WorkerContext, file: TaskRecord, claim: int) -> TaskRecord:
+def resolve_unfinished_issue(worker: WorkerContext, record: TaskRecord, claim: int) -> TaskRecord:
     """Revoke the unsettled grant of a task, and prove it dead.
 
     The task is one that is being issued. Returns the task after it. Does nothing where all grants are settled. Raises
     OutcomeUnknown while it cannot be known yet whether the token was created.
     """
-    open_grants = [grant for grant in file.grants if not grant.settled]
+    open_grants = [grant for grant in record.grants if not grant.settled]
     if not open_grants:
-        return file
+        return record
     grant = open_grants[0]
     if grant.wrapped_accessor or (grant.token_lease and grant.accessor_hmac):
-        revoke_unfinished_token(worker, file, grant, claim)
+        revoke_unfinished_token(worker, record, grant, claim)
     else:
-        _find(worker, file, grant, claim)
-    found = collect_evidence(worker, file.task.task_id)
+        _find(worker, record, grant, claim)
+    found = collect_evidence(worker, record.task.task_id)
     judged = judge(worker, found)
     judged_grant = next(row for row in judged.grants if row.grant_id == grant.grant_id)
-    return _settle(worker, found.file, claim, judged_grant, found.newest)
+    return _settle(worker, found.record, claim, judged_grant, found.newest)
 
 
-def _settle(worker: WorkerContext, file: TaskRecord, claim: int, grant: GrantRow, newest: Canary) -> TaskRecord:
+def _settle(worker: WorkerContext, record: TaskRecord, claim: int, grant: GrantRow, newest: Canary) -> TaskRecord:
     """Commit that the grant is over, and return the task.
 
     Raises OutcomeUnknown while it is not proven dead.
     """
     dead = (Verdict.NEVER_ISSUED, Verdict.AUDIT_CONFIRMED, Verdict.EXPIRED, Verdict.GONE)
     if grant.verdict not in dead:
-        raise OutcomeUnknown(f"task {file.task.task_id}: the token of attempt {grant.attempt} is not proven dead yet")
+        raise OutcomeUnknown(f"task {record.task.task_id}: the token of attempt {grant.attempt} is not proven dead yet")
     body = AttemptSettled(grant=grant.grant_id, verdict=grant.verdict.value, canary=newest.place.offset)
     change = Change(EventKind.ATTEMPT_SETTLED, body, rows=(replace(grant, settled=True),))
-    return worker.ledger.change(file, change, claim=claim, at=worker.now())
+    return worker.ledger.change(record, change, claim=claim, at=worker.now())
 
 
-def _find(worker: WorkerContext, file: TaskRecord, grant: GrantRow, claim: int) -> None:
+def _find(worker: WorkerContext, record: TaskRecord, grant: GrantRow, claim: int) -> None:
     """Find and revoke a token whose create request got no answer."""
-    operation = next(op for op in file.operations if op.op_id == grant.create_op)
+    operation = next(op for op in record.operations if op.op_id == grant.create_op)
     newest = canary(worker)
-    lines = _lines_of(worker.ledger.trail(file), operation)
+    lines = _lines_of(worker.ledger.trail(record), operation)
     created = next((o for o in lines if o.closing and not o.failed and o.subject), None)
     if created is not None and operation.state is OpState.ABANDONED:
         # Vault refused the worker's request, so someone else used its operation id
@@ -73,16 +73,16 @@ def _find(worker: WorkerContext, file: TaskRecord, grant: GrantRow, claim: int) 
         named = _named_by_line(grant, created)
         settled = replace(operation, state=OpState.SETTLED, answer="created")
         worker.ledger.apply(
-            file.task.task_id,
+            record.task.task_id,
             Change(EventKind.TOKEN_CREATED, _created_body(named, created), rows=(named, settled)),
             claim=claim,
             at=worker.now(),
         )
-        _end_by_path(worker, file, named, created, lines, claim)
+        _end_by_path(worker, record, named, created, lines, claim)
         return
     if operation.state is not OpState.ABANDONED or lines:
         _wait_until_surely_never_sent(worker, operation, newest.at)
-    unseen = _revoke_unseen(worker, file, grant, operation, lines, newest, claim)
+    unseen = _revoke_unseen(worker, record, grant, operation, lines, newest, claim)
     # no one ever got such a token, so for the task it counts as never issued
     grant = replace(grant, verdict=Verdict.NEVER_ISSUED)
     if unseen:
@@ -90,13 +90,13 @@ def _find(worker: WorkerContext, file: TaskRecord, grant: GrantRow, claim: int) 
     never = replace(operation, state=OpState.ABANDONED, answer=ENDED_UNSEEN if unseen else "never sent")
     waited = NeverCreated(op=operation.op_id, canary=newest.place.offset, ended=tuple(unseen))
     worker.ledger.apply(
-        file.task.task_id, Change(EventKind.NEVER_CREATED, waited, rows=(grant, never)), claim=claim, at=worker.now()
+        record.task.task_id, Change(EventKind.NEVER_CREATED, waited, rows=(grant, never)), claim=claim, at=worker.now()
     )
 
 
 def _revoke_unseen(
     worker: WorkerContext,
-    file: TaskRecord,
+    record: TaskRecord,
     grant: GrantRow,
     operation: OperationRow,
     lines: list[Observation],
@@ -123,7 +123,7 @@ def _revoke_unseen(
         since, until = operation.sent_at - MAX_SKEW, operation.sent_at + longest + MAX_SKEW
     found = _unknown_tokens(worker, grant, since, min(until, newest.at - timedelta(seconds=1)))
     for named in found:
-        revoke_unfinished_token(worker, file, named, claim)
+        revoke_unfinished_token(worker, record, named, claim)
         if worker.leases.lookup(named.token_lease or "") is not None:
             raise OutcomeUnknown(f"task {grant.task_id}: a token that may have been created is not gone yet")
     return [named.token_lease or "" for named in found]
@@ -158,7 +158,7 @@ def _wait_until_surely_never_sent(worker: WorkerContext, operation: OperationRow
 
 def _end_by_path(
     worker: WorkerContext,
-    file: TaskRecord,
+    record: TaskRecord,
     grant: GrantRow,
     created: Observation,
     lines: Iterable[Observation],
@@ -173,7 +173,7 @@ def _end_by_path(
     """
     sent = min(o.at for o in lines if o.request_id == created.request_id)
     for named in _unknown_tokens(worker, grant, sent, created.at):
-        revoke_unfinished_token(worker, file, named, claim)
+        revoke_unfinished_token(worker, record, named, claim)
 
 
 def end_unnamed_tokens(worker: WorkerContext, found: Evidence, claim: int) -> bool:
@@ -182,25 +182,25 @@ def end_unnamed_tokens(worker: WorkerContext, found: Evidence, claim: int) -> bo
     Returns whether there were any; the caller proves them as all others.
     """
     unnamed = found.unnamed_tokens()
-    file = found.file
+    record = found.record
     for created in unnamed:
-        of_op = next(grant for grant in file.grants if grant.create_op == created.op)
+        of_op = next(grant for grant in record.grants if grant.create_op == created.op)
         # a line that came late, of a token that no line had shown until then, belongs to its own attempt
-        named = _named_by_line(of_op if of_op.accessor_hmac is None else _before_all(file, of_op), created)
+        named = _named_by_line(of_op if of_op.accessor_hmac is None else _before_all(record, of_op), created)
         change = Change(EventKind.TOKEN_CREATED, _created_body(named, created), rows=(named,))
-        worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
+        worker.ledger.apply(record.task.task_id, change, claim=claim, at=worker.now())
         lines = (o for o in found.trail.observations if o.kind is Kind.TOKEN_CREATED)
-        _end_by_path(worker, worker.file(file.task.task_id), named, created, lines, claim)
-        file = worker.file(file.task.task_id)
+        _end_by_path(worker, worker.record(record.task.task_id), named, created, lines, claim)
+        record = worker.record(record.task.task_id)
     return bool(unnamed)
 
 
-def _before_all(file: TaskRecord, grant: GrantRow) -> GrantRow:
+def _before_all(record: TaskRecord, grant: GrantRow) -> GrantRow:
     """Return the row of one more token of an attempt, before the first one.
 
     So the task's last grant stays the one that was delivered.
     """
-    attempt = min(each.attempt for each in file.grants) - 1
+    attempt = min(each.attempt for each in record.grants) - 1
     return replace(
         grant,
         grant_id=new_id(),

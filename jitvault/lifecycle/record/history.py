@@ -28,13 +28,13 @@ from jitvault.model.states import EndReason
 from jitvault.policy.decision import Decision, Obligations, ProofLevel, needed_proof_level
 
 
-def ended_of(file: TaskRecord) -> Ended | None:
+def ended_of(record: TaskRecord) -> Ended | None:
     """Return who ended or cancelled a task, when and why.
 
     None for any other task.
     """
     reason: str
-    for event, body in said(file.events, EventBody):
+    for event, body in said(record.events, EventBody):
         match body:
             case EndCause(reason=reason) | Recovered(reason=EndReason() as reason):
                 pass
@@ -42,33 +42,33 @@ def ended_of(file: TaskRecord) -> Ended | None:
                 reason = "cancelled"
             case _:
                 continue
-        stated = _signed_later(file, event, body) or body
+        stated = _signed_later(record, event, body) or body
         by = getattr(stated, "by", "") or None
-        name = _name(file, by) if by else None
+        name = _name(record, by) if by else None
         return Ended(by=by, name=name, at=datetime.fromisoformat(event.at), reason=reason, note=stated.note)
     return None
 
 
-def _signed_later(file: TaskRecord, event: Event, ending: EventBody) -> Signed | None:
+def _signed_later(record: TaskRecord, event: Event, ending: EventBody) -> Signed | None:
     """Return what the signed end says of a task whose token was given back.
 
     The audit line by which a token revoked itself is often read before the signed end, which says who did that and why.
     """
     if not isinstance(ending, EndCause) or ending.reason is not EndReason.COMPLETED or ending.by:
         return None
-    agent = Revision.of(file.revision.body).content.agent.entity
-    later = (e for e in file.events if e.kind == EventKind.NOTED and e.seq > event.seq)
+    agent = Revision.of(record.revision.body).content.agent.entity
+    later = (e for e in record.events if e.kind == EventKind.NOTED and e.seq > event.seq)
     return next((body for _, body in said(later, Signed) if body.by == agent), None)
 
 
-def counted_at(file: TaskRecord, decision: DecisionRow) -> str | None:
+def counted_at(record: TaskRecord, decision: DecisionRow) -> str | None:
     """Return when a worker counted a decision first; None if unknown.
 
     A decision that stopped counting, and counts again, is as old as it counts without a break. A new revision is
     decided about anew.
     """
     since = None
-    for event, decided in _decisions(file.events):
+    for event, decided in _decisions(record.events):
         counts = decision.entity_id in (*decided.approved_by, decided.denied_by)
         if not counts:
             since = None
@@ -77,47 +77,47 @@ def counted_at(file: TaskRecord, decision: DecisionRow) -> str | None:
     return since
 
 
-def refused_grant_of(file: TaskRecord) -> RefusedGrant | None:
+def refused_grant_of(record: TaskRecord) -> RefusedGrant | None:
     """Return the last request for a grant that was refused; None without one."""
-    for last, body in said(reversed(file.events), bodies.GrantRefused):
-        later = sum(event.seq > last.seq and event.kind == EventKind.REVISED for event in file.events)
+    for last, body in said(reversed(record.events), bodies.GrantRefused):
+        later = sum(event.seq > last.seq and event.kind == EventKind.REVISED for event in record.events)
         at = datetime.fromisoformat(last.at)
-        return RefusedGrant(request=body.request, revision=file.task.revision - later, at=at, error=body.error)
+        return RefusedGrant(request=body.request, revision=record.task.revision - later, at=at, error=body.error)
     return None
 
 
-def reached_state_at(file: TaskRecord) -> str | None:
+def reached_state_at(record: TaskRecord) -> str | None:
     """Return when the task got the state that it is in; None if unknown.
 
     A later event may repeat the state, as the refusal of a grant does: it moves nothing. A new revision is decided
     about anew, so a denial of it is its own.
     """
     state, since = None, None
-    for event in file.events:
+    for event in record.events:
         reached = bodies.ledger_part(event).state
         if reached != state or event.kind == EventKind.REVISED:
             state, since = reached, event.at
-    return since if state == file.task.state else None
+    return since if state == record.task.state else None
 
 
-def forced_of(file: TaskRecord) -> Forced | None:
+def forced_of(record: TaskRecord) -> Forced | None:
     """Return who forced the task closed, None where nobody did.
 
     It names the operator who had Vault forget a lease, or had the task closed without proof.
     """
-    for _, last in said(reversed(file.events), bodies.Forced):
-        return Forced(last.by, _name(file, last.by), last.note)
+    for _, last in said(reversed(record.events), bodies.Forced):
+        return Forced(last.by, _name(record, last.by), last.note)
     return None
 
 
-def uncounted_of(file: TaskRecord) -> list[Refusal]:
+def uncounted_of(record: TaskRecord) -> list[Refusal]:
     """Return each decision that does not count, as of the last time that decisions were counted."""
-    return list(next(_refused(reversed(file.events)), ()))
+    return list(next(_refused(reversed(record.events)), ()))
 
 
-def withdrawn_by(file: TaskRecord) -> list[str]:
+def withdrawn_by(record: TaskRecord) -> list[str]:
     """Return the names of those who withdrew an approval at any time."""
-    return list(dict.fromkeys(one.name for refused in _refused(file.events) for one in refused if one.withdrawn))
+    return list(dict.fromkeys(one.name for refused in _refused(record.events) for one in refused if one.withdrawn))
 
 
 def _refused(events: Iterable[Event]) -> Iterator[tuple[Refusal, ...]]:
@@ -130,23 +130,23 @@ def _refused(events: Iterable[Event]) -> Iterator[tuple[Refusal, ...]]:
                 yield refused
 
 
-def _name(file: TaskRecord, entity: str) -> str:
+def _name(record: TaskRecord, entity: str) -> str:
     """Return an entity's name.
 
     The chain has the names of operators, and the revision those of entities with a part in the task.
     """
-    named = Revision.of(file.revision.body).content.names
-    for _, body in said(file.events, EventBody):
+    named = Revision.of(record.revision.body).content.names
+    for _, body in said(record.events, EventBody):
         if isinstance(body, Signed | EndCause) and body.name:
             named[body.by] = body.name
     return named.get(entity, entity)
 
 
-def last_decision(file: TaskRecord) -> RevisionDecision:
+def last_decision(record: TaskRecord) -> RevisionDecision:
     """Return the last decision in the task's chain. Raises CorruptRecord where there is none."""
-    for _, decided in _decisions(reversed(file.events)):
+    for _, decided in _decisions(reversed(record.events)):
         return decided
-    raise CorruptRecord(f"no event of task {file.task.task_id} has a decision")
+    raise CorruptRecord(f"no event of task {record.task.task_id} has a decision")
 
 
 def _decisions(events: Iterable[Event]) -> Iterator[tuple[Event, RevisionDecision]]:
@@ -168,21 +168,21 @@ def decisions_digest(rows: Iterable[DecisionRow]) -> str:
     return digest_of({"votes": told})
 
 
-def proof_level_of(file: TaskRecord, entry: Access | None) -> str:
+def proof_level_of(record: TaskRecord, entry: Access | None) -> str:
     """Return the proof level that a credential's end needs.
 
     It is the template's level, or policy's where that is higher. A credential that is of no access needs the highest.
     """
     level = entry.confirm if entry else ProofLevel.TARGET.value
-    for obligations in obligations_of(file):
+    for obligations in obligations_of(record):
         level = needed_proof_level(level, obligations.confirm)
     return level
 
 
-def obligations_of(file: TaskRecord) -> list[Obligations]:
+def obligations_of(record: TaskRecord) -> list[Obligations]:
     """Return what policy obliged the task to, when it was last decided and at each extension."""
-    granted = (body.decision.obligations for _, body in said(file.events, bodies.Extended))
-    return [last_decision(file).policy.obligations, *granted]
+    granted = (body.decision.obligations for _, body in said(record.events, bodies.Extended))
+    return [last_decision(record).policy.obligations, *granted]
 
 
 def revision_row(task_id: str, revision: Revision, number: int, policy: Decision) -> RevisionRow:
@@ -213,13 +213,13 @@ def decision_rows(task_id: str, decision: RequestDecision) -> tuple[DecisionRow,
     )
 
 
-def lapsed_rows(file: TaskRecord, counting: Sequence[DecisionRow]) -> list[DecisionRow]:
+def lapsed_rows(record: TaskRecord, counting: Sequence[DecisionRow]) -> list[DecisionRow]:
     """Return decisions that counted before and do not any more, as `lapsed`.
 
     A decision lapses when it expires, is withdrawn, or its author is no approver any more.
     """
     counted = {row.entity_id for row in counting}
-    return [replace(row, decision="lapsed") for row in file.decisions if row.entity_id not in counted]
+    return [replace(row, decision="lapsed") for row in record.decisions if row.entity_id not in counted]
 
 
 def stated_decision(task_id: str, decision: RequestDecision) -> RevisionDecision:

@@ -17,12 +17,12 @@ BACK = "Vault has again what was proven dead"
 _KINDS = (OperationKind.LOOKUP_TOKEN, OperationKind.LOOKUP_LEASE)
 
 
-def proven_before(file: TaskRecord) -> list[GrantRow | LeaseRow]:
+def proven_before(record: TaskRecord) -> list[GrantRow | LeaseRow]:
     """Return the credentials of the task that count as proven dead.
 
     Neither Vault nor a target was asked about them since.
     """
-    rows: tuple[GrantRow | LeaseRow, ...] = (*file.grants, *file.leases)
+    rows: tuple[GrantRow | LeaseRow, ...] = (*record.grants, *record.leases)
     return [row for row in rows if row.verdict in DEAD]
 
 

@@ -119,34 +119,34 @@ def waiting_extension(state: str | None, extension: PublishedExtension | None) -
 
 
 def status_of(
-    file: TaskRecord, trail: AuditTrail, freeze: Freeze | None, children: Sequence[str] = ()
+    record: TaskRecord, trail: AuditTrail, freeze: Freeze | None, children: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Return everything about one task, as `jitvault status` shows it.
 
     That is the task with its `children`, revision, decisions, grant, leases, what its token did, findings and timeline.
     """
-    task, revision = file.task, Revision.of(file.revision.body)
+    task, revision = record.task, Revision.of(record.revision.body)
     content = revision.content
-    grant = file.grants[-1] if file.grants else None
-    uncounted = uncounted_of(file)
+    grant = record.grants[-1] if record.grants else None
+    uncounted = uncounted_of(record)
     left_out = {one.entity for one in uncounted}
     return {
         **summary_of(task),
         "delegation": ancestor_ids(content),
         "children": list(children),
         "revision": {"number": task.revision, "digest": task.digest, "content": content},
-        "decision": Decision.of(file.revision.decision),
+        "decision": Decision.of(record.revision.decision),
         "decisions": [
-            {**_decision(row), "counted_at": counted_at(file, row)}
-            for row in file.decisions
+            {**_decision(row), "counted_at": counted_at(record, row)}
+            for row in record.decisions
             if row.entity_id not in left_out
         ],
         "refused": uncounted,
-        "ended": ended_of(file),
-        "refused_grant": refused_grant_of(file),
+        "ended": ended_of(record),
+        "refused_grant": refused_grant_of(record),
         "grant": _grant(grant) if grant else None,
-        "unwrap_until": _unwrap_until(file),
-        "reads": reads_of(file) if grant else None,
+        "unwrap_until": _unwrap_until(record),
+        "reads": reads_of(record) if grant else None,
         "leases": [
             {
                 "lease_id": lease.lease_id,
@@ -154,17 +154,17 @@ def status_of(
                 "issued_at": rfc3339(lease.issued_at),
                 "dead_at": _dead_at(lease),
                 "verdict": lease.verdict.value,
-                "checks": checks_of(file, lease.lease_id),
+                "checks": checks_of(record, lease.lease_id),
             }
-            for lease in file.leases
+            for lease in record.leases
         ],
-        "extension": last_extension(file),
-        "extensions": extensions_of(file),
-        "proof": proof_of(file),
-        "uses": uses_of(file, trail),
-        "findings": [_finding(found) for found in file.findings],
+        "extension": last_extension(record),
+        "extensions": extensions_of(record),
+        "proof": proof_of(record),
+        "uses": uses_of(record, trail),
+        "findings": [_finding(found) for found in record.findings],
         "frozen": freeze and {"why": freeze.reason, "at": rfc3339(freeze.at), "line": freeze.line},
-        "timeline": [{"seq": e.seq, "at": e.at, "event": e.kind, "body": dict(e.body)} for e in file.events],
+        "timeline": [{"seq": e.seq, "at": e.at, "event": e.kind, "body": dict(e.body)} for e in record.events],
     }
 
 
@@ -179,9 +179,9 @@ def _decision(row: DecisionRow) -> dict[str, Any]:
     }
 
 
-def _unwrap_until(file: TaskRecord) -> str | None:
+def _unwrap_until(record: TaskRecord) -> str | None:
     """Return when the task ends if nobody has unwrapped its token."""
-    deadline = file.grants[-1].unwrap_deadline if file.task.state is State.ISSUED and file.grants else None
+    deadline = record.grants[-1].unwrap_deadline if record.task.state is State.ISSUED and record.grants else None
     return rfc3339(deadline) if deadline else None
 
 
@@ -199,12 +199,12 @@ def _grant(grant: GrantRow) -> dict[str, Any]:
     }
 
 
-def uses_of(file: TaskRecord, trail: AuditTrail) -> list[dict[str, Any]]:
+def uses_of(record: TaskRecord, trail: AuditTrail) -> list[dict[str, Any]]:
     """Return what the task's tokens did by the audit stream.
 
     There is one entry for each kind of act and path.
     """
-    tokens = {grant.accessor_hmac: grant for grant in file.grants if grant.accessor_hmac}
+    tokens = {grant.accessor_hmac: grant for grant in record.grants if grant.accessor_hmac}
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for _, line in linked(trail.observations, tokens, derived_tokens(trail.observations)):
         # a renewal or a look-up that was denied is no renewal and no look-up
@@ -266,12 +266,12 @@ def summary_of(task: TaskRow) -> dict[str, Any]:
     }
 
 
-def _ended(file: TaskRecord) -> dict[str, Any]:
+def _ended(record: TaskRecord) -> dict[str, Any]:
     """Return who ended the task and who forced it closed.
 
     The result has the form of a report's columns.
     """
-    ended, forced = ended_of(file), forced_of(file)
+    ended, forced = ended_of(record), forced_of(record)
     return {
         "ended_by": ended and ended.name,
         "end_note": (ended and ended.note) or None,
@@ -280,24 +280,24 @@ def _ended(file: TaskRecord) -> dict[str, Any]:
     }
 
 
-def _over_at(file: TaskRecord) -> str | None:
+def _over_at(record: TaskRecord) -> str | None:
     """Return when a task began to end, or was denied, cancelled or lapsed."""
-    if ended := ended_of(file):
+    if ended := ended_of(record):
         return rfc3339(ended.at)
-    return reached_state_at(file) if file.task.state in OVER else None
+    return reached_state_at(record) if record.task.state in OVER else None
 
 
-def _denial_of(file: TaskRecord) -> dict[str, str | None]:
+def _denial_of(record: TaskRecord) -> dict[str, str | None]:
     """Return who denied a task that is denied, and why.
 
     Policy has no name, and its reason is that of the last decision.
     """
-    if file.task.state is not State.DENIED:
+    if record.task.state is not State.DENIED:
         return {"denied_by": None, "denied_reason": None}
-    denial = next((row for row in file.decisions if row.decision == "deny"), None)
+    denial = next((row for row in record.decisions if row.decision == "deny"), None)
     if denial is not None:
         return {"denied_by": denial.name, "denied_reason": denial.reason or None}
-    policy = last_decision(file).policy
+    policy = last_decision(record).policy
     reason = None if policy.permitted else policy.why_denied
     return {"denied_by": None, "denied_reason": reason}
 
@@ -311,22 +311,22 @@ def _dead_at(lease: LeaseRow) -> str | None:
     return rfc3339(lease.dead_at) if lease.dead_at and gone else None
 
 
-def _is_target_asked(file: TaskRecord, lease: LeaseRow) -> bool | None:
+def _is_target_asked(record: TaskRecord, lease: LeaseRow) -> bool | None:
     """Return whether the target was asked about a lease; None before its end."""
-    checks = checks_of(file, lease.lease_id)
+    checks = checks_of(record, lease.lease_id)
     return any(check.n == TARGET_N for check in checks) if checks else None
 
 
-def report_rows(file: TaskRecord) -> list[dict[str, Any]]:
+def report_rows(record: TaskRecord) -> list[dict[str, Any]]:
     """Return one row per lease.
 
     A task without a lease has one row without a lease, with the templates that it asked for.
     """
-    task, revision = file.task, Revision.of(file.revision.body)
+    task, revision = record.task, Revision.of(record.revision.body)
     content = revision.content
-    token = file.grants[-1] if file.grants else None
-    proof = proof_of(file)
-    approvals = [d for d in file.decisions if d.decision == "approve"]
+    token = record.grants[-1] if record.grants else None
+    proof = proof_of(record)
+    approvals = [d for d in record.decisions if d.decision == "approve"]
     common = {
         "task_id": task.task_id,
         "revision": task.revision,
@@ -339,22 +339,22 @@ def report_rows(file: TaskRecord) -> list[dict[str, Any]]:
         "parent": task.parent,
         "delegation": ancestor_ids(content),
         "approved_by": [d.name for d in approvals],
-        "approved_at": [counted_at(file, d) for d in approvals],
-        "withdrawn_by": withdrawn_by(file),
-        **_ended(file),
+        "approved_at": [counted_at(record, d) for d in approvals],
+        "withdrawn_by": withdrawn_by(record),
+        **_ended(record),
         "token_verdict": token.verdict.value if token else None,
         "requested_ttl_s": token.requested_ttl_s if token else None,
         "ttl_s": token.ttl_s if token else None,
         "ends_at": rfc3339(task.ends_at) if task.ends_at else None,
-        "extended_s": sum(one.seconds for one in extensions_of(file)),
-        "findings": [found["rule"] for found in file.findings],
+        "extended_s": sum(one.seconds for one in extensions_of(record)),
+        "findings": [found["rule"] for found in record.findings],
         "not_proven": proof.not_proven if proof else [],
         "intent": revision.spec.spec.intent,
         "requested_at": rfc3339(task.created_at),
-        "over_at": _over_at(file),
-        **_denial_of(file),
+        "over_at": _over_at(record),
+        **_denial_of(record),
         "extension_approved_by": list(
-            dict.fromkeys(who.name for one in extensions_of(file) for who in one.approved_by)
+            dict.fromkeys(who.name for one in extensions_of(record) for who in one.approved_by)
         ),
     }
     none: dict[str, Any] = dict.fromkeys(("path", "lease_id", "issued_at", "dead_at", "verdict", "target_asked"))
@@ -367,10 +367,10 @@ def report_rows(file: TaskRecord) -> list[dict[str, Any]]:
             "issued_at": rfc3339(lease.issued_at),
             "dead_at": _dead_at(lease),
             "verdict": lease.verdict.value,
-            "target_asked": _is_target_asked(file, lease),
-            "checks": [{"n": c.n, "ok": c.ok} for c in checks_of(file, lease.lease_id)],
+            "target_asked": _is_target_asked(record, lease),
+            "checks": [{"n": c.n, "ok": c.ok} for c in checks_of(record, lease.lease_id)],
         }
-        for lease in file.leases
+        for lease in record.leases
     ]
     rows = [{**common, **lease} for lease in leases or [{**none, "checks": []}]]
     return [{name: row[name] for name in REPORT_COLUMNS} for row in rows]

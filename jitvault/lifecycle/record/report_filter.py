@@ -56,36 +56,36 @@ class ReportFilter:
         parts += [f"{name} {at:%Y-%m-%d %H:%M:%S} UTC" for name, at in times.items() if at]
         return ", ".join(parts)
 
-    def contradiction(self, file: TaskRecord) -> str | None:
+    def contradiction(self, record: TaskRecord) -> str | None:
         """Return what of the task the filter excludes, None where nothing does."""
-        content = Revision.of(file.revision.body).content
+        content = Revision.of(record.revision.body).content
         for name, party, wanted in (("agent", content.agent, self.agent), ("owner", content.owner, self.owner)):
             if wanted and not _is_called(party, wanted):
                 return f"its {name} is {party.name}"
         if self.template and self.template not in _templates(content):
             return f"its templates are {', '.join(sorted(_templates(content)))}"
-        if self.states and file.task.state not in self.states:
-            return f"it is {file.task.state}"
-        if not any(self._has_row(row, file) for row in report_rows(file)):
+        if self.states and record.task.state not in self.states:
+            return f"it is {record.task.state}"
+        if not any(self._has_row(row, record) for row in report_rows(record)):
             return "nothing of it was alive in that time"
         return None
 
-    def rows(self, file: TaskRecord) -> list[dict[str, Any]]:
+    def rows(self, record: TaskRecord) -> list[dict[str, Any]]:
         """Return the rows of a task that the filter leaves."""
         if self.is_empty:
-            return report_rows(file)
-        if self.contradiction(file) is not None:
+            return report_rows(record)
+        if self.contradiction(record) is not None:
             return []
-        return [row for row in report_rows(file) if self._has_row(row, file)]
+        return [row for row in report_rows(record) if self._has_row(row, record)]
 
-    def _has_row(self, row: Mapping[str, Any], file: TaskRecord) -> bool:
+    def _has_row(self, row: Mapping[str, Any], record: TaskRecord) -> bool:
         if self.template and row["lease_id"] is not None and row["template"] != self.template:
             return False
-        begin, end = _alive(row, file)
+        begin, end = _alive(row, record)
         return (self.until is None or begin <= self.until) and (self.since is None or end is None or end >= self.since)
 
 
-def _alive(row: Mapping[str, Any], file: TaskRecord) -> tuple[datetime, datetime | None]:
+def _alive(row: Mapping[str, Any], record: TaskRecord) -> tuple[datetime, datetime | None]:
     """Return from when to when what a row is about was alive.
 
     The end is None where it is not over.
@@ -93,8 +93,8 @@ def _alive(row: Mapping[str, Any], file: TaskRecord) -> tuple[datetime, datetime
     if row["lease_id"] is not None:
         dead_at = row["dead_at"]
         return datetime.fromisoformat(row["issued_at"]), datetime.fromisoformat(dead_at) if dead_at else None
-    over_at = reached_state_at(file) if file.task.state in OVER else None
-    return file.task.created_at, datetime.fromisoformat(over_at) if over_at else None
+    over_at = reached_state_at(record) if record.task.state in OVER else None
+    return record.task.created_at, datetime.fromisoformat(over_at) if over_at else None
 
 
 def _templates(content: RevisionContent) -> frozenset[str]:

@@ -76,7 +76,7 @@ class _Requested:
     replaces: bool
 
 
-def extend(worker: WorkerContext, file: TaskRecord, claim: int) -> TaskRecord:
+def extend(worker: WorkerContext, record: TaskRecord, claim: int) -> TaskRecord:
     """Answer an open extension request.
 
     The task is extended, the missing approvers are recorded, or the request is refused. Returns the task after it.
@@ -85,69 +85,69 @@ def extend(worker: WorkerContext, file: TaskRecord, claim: int) -> TaskRecord:
     goes on with it.
     """
     # cached reads only find out that there is no request; the decision reads everything fresh
-    asked = None if worker.is_late() else _open_request(with_cached_reads(worker), file)
+    asked = None if worker.is_late() else _open_request(with_cached_reads(worker), record)
     if asked is None:
-        return file
+        return record
     if asked.request.cancels is not None:
-        return _cancel(worker, file, claim, asked, asked.request.cancels)
-    revision = Revision.of(file.revision.body)
+        return _cancel(worker, record, claim, asked, asked.request.cancels)
+    revision = Revision.of(record.revision.body)
     try:
         decision = evaluate_extension(worker, revision, asked.extension, asked.request.by)
-        _check_possible(worker, file, revision, asked, decision)
+        _check_possible(worker, record, revision, asked, decision)
     except (Denied, InvalidInput) as error:
-        return _refuse(worker, file, claim, asked, error)
+        return _refuse(worker, record, claim, asked, error)
     if decision.state is State.PENDING_APPROVAL or not _is_someone_ready(revision, asked, decision):
-        return _wait(worker, file, claim, asked, decision)
+        return _wait(worker, record, claim, asked, decision)
     # nothing is extended on a stream that lags or belongs to another Vault
     canary(worker)
-    return _apply(worker, file, claim, asked, decision)
+    return _apply(worker, record, claim, asked, decision)
 
 
 _AGAIN = "The task continues until its deadline. Ask for what is permitted, or have another task granted."
 
 
-def issue_replacement(worker: WorkerContext, file: TaskRecord, claim: int) -> EndCause | None:
+def issue_replacement(worker: WorkerContext, record: TaskRecord, claim: int) -> EndCause | None:
     """Revoke the token that an extension replaces, and issue the next one.
 
     The caller has settled what an unfinished run may have made of the next token. Returns why the task has to end where
     no token can be issued. Raises NotConfirmed while the former token is not proven dead.
     """
-    extension = next(body for _, body in said(reversed(file.events), Extended))
-    if is_replaced_token_unproven(file):
-        _revoke_former(worker, file, claim)
-        file = worker.file(file.task.task_id)
-    first = next(grant.attempt for grant in file.grants if grant.grant_id == extension.replaces)
-    made = [grant for grant in file.grants if grant.attempt > first and grant.accessor_hmac is not None]
+    extension = next(body for _, body in said(reversed(record.events), Extended))
+    if is_replaced_token_unproven(record):
+        _revoke_former(worker, record, claim)
+        record = worker.record(record.task.task_id)
+    first = next(grant.attempt for grant in record.grants if grant.grant_id == extension.replaces)
+    made = [grant for grant in record.grants if grant.attempt > first and grant.accessor_hmac is not None]
     if len(made) >= MAX_ATTEMPTS:
         return EndCause(reason=EndReason.ISSUE_FAILED, note="the token for its extension could not be delivered")
-    worker.ledger.extend(file.task.task_id, claim)
-    check_attempt_due(worker, file, claim)
-    publish(worker, file, None)
-    check_issuable(worker, file, claim)
+    worker.ledger.extend(record.task.task_id, claim)
+    check_attempt_due(worker, record, claim)
+    publish(worker, record, None)
+    check_issuable(worker, record, claim)
     canary(worker)
     try:
         # the cap on the window was checked for the whole window already: counted from now on it would be wrong
-        issue(worker, file, claim, structs.replace(extension.decision.obligations, max_window_s=None))
+        issue(worker, record, claim, structs.replace(extension.decision.obligations, max_window_s=None))
     except InvalidInput as error:
         return EndCause(reason=EndReason.ISSUE_FAILED, note=str(error))
     return None
 
 
-def _open_request(worker: WorkerContext, file: TaskRecord) -> _Requested | None:
+def _open_request(worker: WorkerContext, record: TaskRecord) -> _Requested | None:
     """Return the extension request without an answer, if any.
 
     The requester's request comes before the agent's.
     """
-    task = file.task
-    revision = Revision.of(file.revision.body)
-    began = window_start(file.events)
+    task = record.task
+    revision = Revision.of(record.revision.body)
+    began = window_start(record.events)
     ends_at = task.ends_at
     if began is None or ends_at is None:
         return None
     parts = [revision.content.requester.entity, revision.content.agent.entity]
-    answered = answered_requests(file.events)
+    answered = answered_requests(record.events)
     for request in extension_requests(worker, task.task_id, parts, digest=revision.digest, ends_at=ends_at):
-        too_often = is_too_often(file.events, request.by.id, request.nonce, worker.now())
+        too_often = is_too_often(record.events, request.by.id, request.nonce, worker.now())
         if (request.by.id, request.nonce) not in answered and not too_often:
             until = ends_at + timedelta(seconds=request.seconds)
             extension = Extension(
@@ -162,7 +162,7 @@ def _open_request(worker: WorkerContext, file: TaskRecord) -> _Requested | None:
                 until=until,
                 window_s=whole_window_s(began, until),
             )
-            return _Requested(request, extension, _outlives(worker, file.grants[-1], extension))
+            return _Requested(request, extension, _outlives(worker, record.grants[-1], extension))
     return None
 
 
@@ -178,14 +178,14 @@ def _outlives(worker: WorkerContext, grant: GrantRow, extension: Extension) -> b
 
 
 def _check_possible(
-    worker: WorkerContext, file: TaskRecord, revision: Revision, asked: _Requested, decision: RequestDecision
+    worker: WorkerContext, record: TaskRecord, revision: Revision, asked: _Requested, decision: RequestDecision
 ) -> None:
     """Raise InvalidInput or Denied where the extension cannot be granted.
 
     The window would be too long, or no token could be made for it.
     """
     extension = asked.extension
-    task_id = file.task.task_id
+    task_id = record.task.task_id
     obligations = decision.policy.obligations
     if decision.state is State.DENIED:
         raise Denied(f"task {task_id} is not extended: {decision.why_denied}", hint=_AGAIN)
@@ -222,7 +222,7 @@ def _is_someone_ready(revision: Revision, asked: _Requested, decision: RequestDe
 
 
 def _apply(
-    worker: WorkerContext, file: TaskRecord, claim: int, asked: _Requested, decision: RequestDecision
+    worker: WorkerContext, record: TaskRecord, claim: int, asked: _Requested, decision: RequestDecision
 ) -> TaskRecord:
     """Move the deadline in one commit, and return the task.
 
@@ -230,14 +230,14 @@ def _apply(
     issued.
     """
     now = worker.now()
-    grant = file.grants[-1]
+    grant = record.grants[-1]
     max_ttl_s = decision.policy.obligations.max_ttl_s
     ttl_s = least(grant.ttl_s, max_ttl_s)
     step_s = least(grant.step_s, max_ttl_s)
     rows: list[Row] = []
     if not asked.replaces:
         rows = [replace(grant, ttl_s=ttl_s, step_s=step_s, rolling=True, renew_at=now)]
-        rows += [replace(lease, renew_at=now) for lease in file.leases if lease.verdict is Verdict.LIVE]
+        rows += [replace(lease, renew_at=now) for lease in record.leases if lease.verdict is Verdict.LIVE]
     replaces = grant.grant_id if asked.replaces else None
     change = Change(
         EventKind.EXTENDED,
@@ -251,11 +251,11 @@ def _apply(
         fields={"ends_at": asked.extension.until, "due_at": now},
         rows=rows,
     )
-    return worker.ledger.change(file, change, claim=claim, at=now)
+    return worker.ledger.change(record, change, claim=claim, at=now)
 
 
 def _wait(
-    worker: WorkerContext, file: TaskRecord, claim: int, asked: _Requested, decision: RequestDecision
+    worker: WorkerContext, record: TaskRecord, claim: int, asked: _Requested, decision: RequestDecision
 ) -> TaskRecord:
     """Record which approvals are missing, and return the task.
 
@@ -269,30 +269,32 @@ def _wait(
         refused=tally.refused,
         **_decided_fields(asked, decision),
     )
-    last = next((body for _, body in said(reversed(file.events), AboutExtension)), None)
+    last = next((body for _, body in said(reversed(record.events), AboutExtension)), None)
     if last is not None and structs.replace(last, state="", rows=None) == body:
-        return file
-    if len(recent_extension_events(file.events, asked.request.by.id, worker.now())) >= MOST_ASKED:
+        return record
+    if len(recent_extension_events(record.events, asked.request.by.id, worker.now())) >= MOST_ASKED:
         # an approver could write another decision each time, and make the chain grow
-        return file
-    return worker.ledger.change(file, Change(EventKind.EXTENSION_PENDING, body), claim=claim, at=worker.now())
+        return record
+    return worker.ledger.change(record, Change(EventKind.EXTENSION_PENDING, body), claim=claim, at=worker.now())
 
 
-def _refuse(worker: WorkerContext, file: TaskRecord, claim: int, asked: _Requested, error: JitvaultError) -> TaskRecord:
+def _refuse(
+    worker: WorkerContext, record: TaskRecord, claim: int, asked: _Requested, error: JitvaultError
+) -> TaskRecord:
     """Record the refusal, and return the task; a refusal is final.
 
     A request that its author was told is refused must not be granted later, when the author does not watch it.
     """
     body = ExtensionRefused(error=StatedError.of(error), **_request_fields(asked))
-    return worker.ledger.change(file, Change(EventKind.EXTENSION_REFUSED, body), claim=claim, at=worker.now())
+    return worker.ledger.change(record, Change(EventKind.EXTENSION_REFUSED, body), claim=claim, at=worker.now())
 
 
-def _cancel(worker: WorkerContext, file: TaskRecord, claim: int, asked: _Requested, request: str) -> TaskRecord:
+def _cancel(worker: WorkerContext, record: TaskRecord, claim: int, asked: _Requested, request: str) -> TaskRecord:
     """Record that the author took a request back, and return the task."""
-    message = f"task {file.task.task_id}: {asked.request.by.name} cancelled the request for more time"
+    message = f"task {record.task.task_id}: {asked.request.by.name} cancelled the request for more time"
     error = StatedError.of(WrongState(message, hint=_AGAIN))
     body = ExtensionCancelled(cancels=request, error=error, **_request_fields(asked))
-    return worker.ledger.change(file, Change(EventKind.EXTENSION_CANCELLED, body), claim=claim, at=worker.now())
+    return worker.ledger.change(record, Change(EventKind.EXTENSION_CANCELLED, body), claim=claim, at=worker.now())
 
 
 def _request_fields(asked: _Requested) -> dict[str, Any]:
@@ -305,25 +307,25 @@ def _decided_fields(asked: _Requested, decision: RequestDecision) -> dict[str, A
     return {**_request_fields(asked), "decision": decision.policy, "approved_by": approved_by}
 
 
-def _revoke_former(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
+def _revoke_former(worker: WorkerContext, record: TaskRecord, claim: int) -> None:
     """Revoke the former token and its leases, and prove all of them dead.
 
     Raises NotConfirmed where they cannot be proven dead yet.
     """
-    task_id = file.task.task_id
-    old = next(grant.grant_id for grant in file.grants if not grant.settled)
+    task_id = record.task.task_id
+    old = next(grant.grant_id for grant in record.grants if not grant.settled)
     for _ in range(_ROUNDS):
         worker.ledger.extend(task_id, claim)
         # a read that was in flight still gets a lease, which the next round revokes
-        revoke(worker, file, claim)
+        revoke(worker, record, claim)
         evidence = collect_reconciled(worker, task_id, claim)
-        file = evidence.file
+        record = evidence.record
         found = judge(worker, evidence)
         if found.proven:
             break
     rows: tuple[Row, ...] = (*found.leases, *found.checks)
     if not found.proven:
-        _record_unproven(worker, file, claim, found)
+        _record_unproven(worker, record, claim, found)
         raise NotConfirmed(
             f"task {task_id}: its old token and leases are revoked and not proven dead yet, so it has no new token",
             hint=f"`jitvault status {task_id}` names the check that failed; the next command on the task tries again.",
@@ -335,13 +337,13 @@ def _revoke_former(worker: WorkerContext, file: TaskRecord, claim: int) -> None:
     worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
 
 
-def _record_unproven(worker: WorkerContext, file: TaskRecord, claim: int, found: TaskJudgement) -> None:
+def _record_unproven(worker: WorkerContext, record: TaskRecord, claim: int, found: TaskJudgement) -> None:
     """Record what the former token lacks to be proven dead; each try is later.
 
     People are notified as of any end that is not proven. Until then the task has no access, and an operator can end it.
     """
     now = worker.now()
-    begun = next(datetime.fromisoformat(event.at) for event, _ in said(reversed(file.events), Extended))
+    begun = next(datetime.fromisoformat(event.at) for event, _ in said(reversed(record.events), Extended))
     rows: tuple[Row, ...] = (*found.grants, *found.leases, *found.checks)
     change = Change(
         EventKind.JUDGED,
@@ -349,5 +351,5 @@ def _record_unproven(worker: WorkerContext, file: TaskRecord, claim: int, found:
         fields={"due_at": next_try(begun, now)},
         rows=rows,
     )
-    worker.ledger.apply(file.task.task_id, change, claim=claim, at=now)
-    worker.ledger.tell_unproven(file.task.task_id, now)
+    worker.ledger.apply(record.task.task_id, change, claim=claim, at=now)
+    worker.ledger.tell_unproven(record.task.task_id, now)

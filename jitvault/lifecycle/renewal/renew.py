@@ -38,29 +38,29 @@ from jitvault.model.ttl import increment, is_due, least, renew_at
 from jitvault.operations import DONE, new_operation, record_answer
 
 
-def renew_due(worker: WorkerContext, file: TaskRecord, claim: int) -> EndCause | None:
+def renew_due(worker: WorkerContext, record: TaskRecord, claim: int) -> EndCause | None:
     """Renew what is due, and record when the task is due next.
 
     Returns why the task ends where its token has expired, None otherwise. Once every credential had its turn, raises
     the first error that kept Vault from answering. What was not renewed stays due.
     """
     now = worker.now()
-    ends_at = file.task.ends_at
+    ends_at = record.task.ends_at
     # a step is never longer than this worker's, whatever the row says
-    step_s = least(file.grants[-1].step_s, worker.rolling_step // timedelta(seconds=1))
+    step_s = least(record.grants[-1].step_s, worker.rolling_step // timedelta(seconds=1))
     due = [
         row
-        for row in renewable_credentials(file)
-        if is_due(row.renew_at, now, timedelta(seconds=file.grants[-1].step_s))
+        for row in renewable_credentials(record)
+        if is_due(row.renew_at, now, timedelta(seconds=record.grants[-1].step_s))
     ]
     seconds = increment(now, ends_at, step_s) if ends_at else 0
     if due and seconds:
-        return _renew(worker, file, claim, due, seconds)
-    look = next_due_at(worker, file)
+        return _renew(worker, record, claim, due, seconds)
+    look = next_due_at(worker, record)
     # a due time that is earlier than needed does no harm, and each change of it is an event in the chain
-    if look != file.task.due_at and is_due_now(worker, file):
+    if look != record.task.due_at and is_due_now(worker, record):
         change = Change(EventKind.KEPT, fields={"due_at": look})
-        worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
+        worker.ledger.apply(record.task.task_id, change, claim=claim, at=worker.now())
     return None
 
 
@@ -78,10 +78,10 @@ class _Renewed:
 
 
 def _renew(
-    worker: WorkerContext, file: TaskRecord, claim: int, due: Sequence[GrantRow | LeaseRow], seconds: int
+    worker: WorkerContext, record: TaskRecord, claim: int, due: Sequence[GrantRow | LeaseRow], seconds: int
 ) -> EndCause | None:
     """Commit all intents, renew one after the other, and commit the results."""
-    task_id = file.task.task_id
+    task_id = record.task.task_id
     kinds = {GrantRow: OperationKind.RENEW_TOKEN, LeaseRow: OperationKind.RENEW_LEASE}
     ops = [new_operation(worker, kinds[type(row)], _subject(row), task_id=task_id) for row in due]
     grants = [_with_latest_expiry(worker, row, seconds) for row in due if isinstance(row, GrantRow)]
@@ -94,10 +94,10 @@ def _renew(
                 _Renewed(row, record_answer(worker, op, OpState.ABANDONED, "the time was over before its turn"))
             )
         elif isinstance(row, GrantRow):
-            done.append(_renew_token(worker, file, row, op, seconds))
+            done.append(_renew_token(worker, record, row, op, seconds))
         else:
-            done.append(_renew_lease(worker, file, row, op, seconds))
-    _commit(worker, file, claim, done)
+            done.append(_renew_lease(worker, record, row, op, seconds))
+    _commit(worker, record, claim, done)
     if any(result.over for result in done if isinstance(result.row, GrantRow)):
         return TOKEN_EXPIRED
     for result in done:
@@ -106,7 +106,9 @@ def _renew(
     return None
 
 
-def _renew_token(worker: WorkerContext, file: TaskRecord, grant: GrantRow, op: OperationRow, seconds: int) -> _Renewed:
+def _renew_token(
+    worker: WorkerContext, record: TaskRecord, grant: GrantRow, op: OperationRow, seconds: int
+) -> _Renewed:
     """Renew the token by its accessor, unwrapped or not.
 
     Its TTL is looked up afterwards, also where the answer to the renewal was lost.
@@ -133,7 +135,7 @@ def _renew_token(worker: WorkerContext, file: TaskRecord, grant: GrantRow, op: O
         return _Renewed(_with_latest_expiry(worker, grant, seconds), answered, failure=error)
     if facts is None:
         return _Renewed(grant, _settled(answered), over=True)
-    ends_at = file.task.ends_at or sent
+    ends_at = record.task.ends_at or sent
     if given is None:
         # the renewal may still be on its way, and be done after the look-up
         latest = _with_latest_expiry(worker, grant, seconds)
@@ -146,7 +148,9 @@ def _renew_token(worker: WorkerContext, file: TaskRecord, grant: GrantRow, op: O
     return _Renewed(replace(grant, expires_at=expires_at, renew_at=again), answered)
 
 
-def _renew_lease(worker: WorkerContext, file: TaskRecord, lease: LeaseRow, op: OperationRow, seconds: int) -> _Renewed:
+def _renew_lease(
+    worker: WorkerContext, record: TaskRecord, lease: LeaseRow, op: OperationRow, seconds: int
+) -> _Renewed:
     """Renew a lease by its id.
 
     A lease that Vault does not have any more, or cannot renew, is left alone: it ends with its token at the latest.
@@ -160,21 +164,21 @@ def _renew_lease(worker: WorkerContext, file: TaskRecord, lease: LeaseRow, op: O
     except OutcomeUnknown as error:
         answered = record_answer(worker, op, OpState.UNKNOWN, error)
         try:
-            record = worker.leases.lookup(lease.lease_id)
+            in_vault = worker.leases.lookup(lease.lease_id)
         except (OutcomeUnknown, VaultRefused, VaultUnavailable):
             return _Renewed(lease, answered, failure=error)
         answered = _settled(answered)
-        if record and record.ttl_s > seconds:
+        if in_vault and in_vault.ttl_s > seconds:
             # the renewal was not done: the lease still has more than a step
             return _Renewed(lease, answered)
-        given = record.ttl_s if record and record.renewable else None
+        given = in_vault.ttl_s if in_vault and in_vault.renewable else None
     except VaultRejected as error:
         # the backend failed, which says nothing about the worker's own access
         failure = TargetUnavailable(f"Vault could not renew a lease: {error}")
         return _Renewed(lease, record_answer(worker, op, OpState.ABANDONED, error), failure=failure)
     except (VaultRefused, VaultUnavailable) as error:
         return _Renewed(lease, record_answer(worker, op, OpState.ABANDONED, error), failure=error)
-    again = renew_at(sent, given, file.task.ends_at or sent) if given else None
+    again = renew_at(sent, given, record.task.ends_at or sent) if given else None
     return _Renewed(replace(lease, renew_at=again), answered)
 
 
@@ -183,19 +187,19 @@ def _settled(op: OperationRow) -> OperationRow:
     return replace(op, state=OpState.SETTLED, answer="looked up") if op.state is OpState.UNKNOWN else op
 
 
-def _commit(worker: WorkerContext, file: TaskRecord, claim: int, done: Sequence[_Renewed]) -> None:
+def _commit(worker: WorkerContext, record: TaskRecord, claim: int, done: Sequence[_Renewed]) -> None:
     """Commit the results of all renewals, and when the task is due next."""
     renewed_grants = [result.row for result in done if isinstance(result.row, GrantRow)]
     renewed_leases = {result.row.lease_id: result.row for result in done if isinstance(result.row, LeaseRow)}
-    grants = (*file.grants[:-1], *(renewed_grants or file.grants[-1:]))
-    leases = tuple(renewed_leases.get(lease.lease_id, lease) for lease in file.leases)
-    due_at = next_due_at(worker, replace(file, grants=grants, leases=leases))
+    grants = (*record.grants[:-1], *(renewed_grants or record.grants[-1:]))
+    leases = tuple(renewed_leases.get(lease.lease_id, lease) for lease in record.leases)
+    due_at = next_due_at(worker, replace(record, grants=grants, leases=leases))
     body = Renewed(answers={result.op.op_id: result.op.answer for result in done})
     rows: list[Row] = []
     for result in done:
         rows += [result.row, result.op]
     change = Change(EventKind.RENEWED, body, fields={"due_at": due_at}, rows=rows)
-    worker.ledger.apply(file.task.task_id, change, claim=claim, at=worker.now())
+    worker.ledger.apply(record.task.task_id, change, claim=claim, at=worker.now())
 
 
 def _with_latest_expiry(worker: WorkerContext, grant: GrantRow, seconds: int) -> GrantRow:

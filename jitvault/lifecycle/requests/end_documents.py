@@ -255,9 +255,9 @@ def _is_operator(worker: WorkerContext, entity: Entity) -> bool:
     return bool(worker.identity.groups_of(entity, (OPERATORS,)))
 
 
-def entitled(file: TaskRecord) -> dict[str, str]:
+def entitled(record: TaskRecord) -> dict[str, str]:
     """Return who may end the task besides operators.
 
     The result has each entity's id with its part in the task.
     """
-    return may_end(Revision.of(file.revision.body).content)
+    return may_end(Revision.of(record.revision.body).content)

@@ -137,12 +137,12 @@ def recovery_as_freeze(ledger: Ledger) -> Freeze | None:
     return Freeze(why_nothing_is_granted(since), "", since) if since else None
 
 
-def freeze_of(worker: WorkerContext, file: TaskRecord) -> FreezeStatement | None:
+def freeze_of(worker: WorkerContext, record: TaskRecord) -> FreezeStatement | None:
     """Return the oldest operator's freeze in force that covers the task."""
-    return freeze_covering(worker, Revision.of(file.revision.body).content)
+    return freeze_covering(worker, Revision.of(record.revision.body).content)
 
 
-def check_not_frozen(worker: WorkerContext, file: TaskRecord) -> None:
+def check_not_frozen(worker: WorkerContext, record: TaskRecord) -> None:
     """Raise Frozen or Denied where the task is frozen.
 
     Frozen is raised while everything is frozen, and Denied while an operator's freeze covers the task.
@@ -153,7 +153,7 @@ def check_not_frozen(worker: WorkerContext, file: TaskRecord) -> None:
     freeze = worker.ledger.freeze()
     if freeze is not None:
         raise Frozen(f"everything is frozen since {freeze.at:%Y-%m-%d %H:%M:%S} UTC: {freeze.reason}")
-    statement = freeze_of(worker, file)
+    statement = freeze_of(worker, record)
     if statement is not None:
         raise Denied(
             f"{statement.by} froze {statement.scope} at {statement.at:%Y-%m-%d %H:%M:%S} UTC: "

@@ -56,17 +56,17 @@ class GrantRequest:
         return asked_last and spec.window.opens(self.written_at)
 
 
-def open_grant_request(worker: WorkerContext, file: TaskRecord, spec: TaskSpec) -> GrantRequest | None:
+def open_grant_request(worker: WorkerContext, record: TaskRecord, spec: TaskSpec) -> GrantRequest | None:
     """Return the requester's request to issue exactly this spec.
 
     None without one, for one that was refused before, and for one whose time in the queue is over.
     """
-    entity, now = file.task.requester, worker.now()
+    entity, now = record.task.requester, worker.now()
     found = read_signed(worker, GrantDocument, request_path(entity, spec.id, "grant"), entity, spec.id)
     if found is None or found.paper.spec_digest != digest_of(spec.canonical()):
         return None
     nonce, until = found.paper.nonce, found.paper.queued_until
-    if is_refused(file.events, nonce) or is_refused_too_often(file.events, now):
+    if is_refused(record.events, nonce) or is_refused_too_often(record.events, now):
         return None
     if until is not None:
         # no longer than the command itself would ask for, whatever was signed
@@ -77,22 +77,22 @@ def open_grant_request(worker: WorkerContext, file: TaskRecord, spec: TaskSpec) 
 
 
 def record_refused_grant(
-    worker: WorkerContext, file: TaskRecord, claim: int, request: GrantRequest, error: JitvaultError
+    worker: WorkerContext, record: TaskRecord, claim: int, request: GrantRequest, error: JitvaultError
 ) -> TaskRecord:
     """Record that a request for a grant is refused, and return the task."""
     body = GrantRefused(request=request.nonce, error=StatedError.of(error))
-    return worker.ledger.change(file, Change(EventKind.GRANT_REFUSED, body), claim=claim, at=worker.now())
+    return worker.ledger.change(record, Change(EventKind.GRANT_REFUSED, body), claim=claim, at=worker.now())
 
 
-def settle_denied_grant(worker: WorkerContext, file: TaskRecord, claim: int, spec: TaskSpec) -> TaskRecord:
+def settle_denied_grant(worker: WorkerContext, record: TaskRecord, claim: int, spec: TaskSpec) -> TaskRecord:
     """Record that a denied task's grant is refused; return the task.
 
     Policy may permit the task some time later. A request that waits in the queue is refused as well.
     """
-    request = open_grant_request(worker, file, spec)
+    request = open_grant_request(worker, record, spec)
     if request is None:
-        return file
-    return record_refused_grant(worker, file, claim, request, Denied(f"task {spec.id} is denied"))
+        return record
+    return record_refused_grant(worker, record, claim, request, Denied(f"task {spec.id} is denied"))
 
 
 def settle_refused_grant(worker: WorkerContext, task_id: str, claim: int, error: JitvaultError) -> None:
@@ -100,13 +100,13 @@ def settle_refused_grant(worker: WorkerContext, task_id: str, claim: int, error:
 
     A request in the queue goes on waiting. The error's hint then says that the refusal is settled.
     """
-    file = worker.file(task_id)
-    if file.task.state not in BEFORE_GRANT:
+    record = worker.record(task_id)
+    if record.task.state not in BEFORE_GRANT:
         # an issue has begun, and ends by itself
         return
-    request = open_grant_request(worker, file, Revision.of(file.revision.body).spec)
+    request = open_grant_request(worker, record, Revision.of(record.revision.body).spec)
     if request is None or request.queued_until is not None:
         return
     error.hint = f"{error.hint} {_AGAIN}"
     error.leads_on = True
-    record_refused_grant(worker, file, claim, request, error)
+    record_refused_grant(worker, record, claim, request, error)

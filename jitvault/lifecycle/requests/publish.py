@@ -33,16 +33,16 @@ _FINDINGS = 100
 
 
 def publish(
-    worker: WorkerContext, file: TaskRecord, decision: RequestDecision | None, error: JitvaultError | None = None
+    worker: WorkerContext, record: TaskRecord, decision: RequestDecision | None, error: JitvaultError | None = None
 ) -> None:
     """Write the task's document, `jitvault/tasks/<task>`.
 
     The document has the revision's exact bytes, the state, what is missing, and the proof. `error` is what kept the
     task from going on, for people who wait and can read nothing but this document.
     """
-    task = file.task
-    content = Revision.of(file.revision.body).content
-    grant = file.grants[-1] if file.grants else None
+    task = record.task
+    content = Revision.of(record.revision.body).content
+    grant = record.grants[-1] if record.grants else None
     waits = decision if task.state is State.PENDING_APPROVAL else None
     said = PublishedTask(
         installation=worker.installation,
@@ -52,33 +52,33 @@ def publish(
         revision=task.revision,
         digest=task.digest,
         chain=ChainEnd(task.seq, task.head),
-        body=file.revision.body,
+        body=record.revision.body,
         requester=content.requester.entity,
         agent=content.agent.entity,
         parent=task.parent,
         delegation=ancestor_ids(content),
-        decision=Decision.of(file.revision.decision),
+        decision=Decision.of(record.revision.decision),
         approved=_approved_before(worker, task),
         open_to=_open_to(waits) if waits else [],
         missing=list(waits.tally.missing) if waits else [],
         refused=list(decision.tally.refused) if decision else [],
-        decisions=[CountedDecision(entity=d.entity_id, decision=d.decision, digest=d.digest) for d in file.decisions],
-        ended=ended_of(file),
-        why_denied=_why_denied(file, decision) if task.state is State.DENIED else None,
-        stands_until=_stands_until(file) if task.state in WAITING else None,
-        refused_grant=refused_grant_of(file),
+        decisions=[CountedDecision(entity=d.entity_id, decision=d.decision, digest=d.digest) for d in record.decisions],
+        ended=ended_of(record),
+        why_denied=_why_denied(record, decision) if task.state is State.DENIED else None,
+        stands_until=_stands_until(record) if task.state in WAITING else None,
+        refused_grant=refused_grant_of(record),
         grant_id=grant.grant_id if grant else None,
         expires_at=grant.expires_at if grant else None,
         unwrap_until=grant.unwrap_deadline if grant and task.state is State.ISSUED else None,
         ends_at=task.ends_at,
         ttl=lifetime_of(grant) if grant else None,
-        reads=reads_of(file) if grant else None,
-        extension=last_extension(file),
-        extensions=extensions_of(file),
-        proof=proof_of(file),
+        reads=reads_of(record) if grant else None,
+        extension=last_extension(record),
+        extensions=extensions_of(record),
+        proof=proof_of(record),
         # so that who has lost the ledger still has it
         receipt=dict(task.receipt) if task.receipt is not None else None,
-        findings=findings_of(worker, file)[:_FINDINGS],
+        findings=findings_of(worker, record)[:_FINDINGS],
         error=StatedError.of(error) if error else None,
         written_at=worker.now(),
     )
@@ -102,30 +102,30 @@ def _approved_before(worker: WorkerContext, task: TaskRow) -> bytes | None:
     return former.body if former.digest != task.digest and former.state is State.APPROVED else former.approved
 
 
-def findings_of(worker: WorkerContext, file: TaskRecord) -> list[str]:
+def findings_of(worker: WorkerContext, record: TaskRecord) -> list[str]:
     """Return the findings about the task in words, and a tripwire's freeze."""
     freeze = worker.ledger.freeze()
     frozen = [f"everything is frozen: {freeze.reason}"] if freeze else []
-    return [*frozen, *(describe_finding(finding) for finding in file.findings)]
+    return [*frozen, *(describe_finding(finding) for finding in record.findings)]
 
 
-def _why_denied(file: TaskRecord, decision: RequestDecision | None) -> str | None:
+def _why_denied(record: TaskRecord, decision: RequestDecision | None) -> str | None:
     """Return who denied the task and why.
 
     The denial that counted is returned, even when its author signs something else afterwards.
     """
-    for row in file.decisions:
+    for row in record.decisions:
         if row.decision == "deny":
             return denial(row.name, row.reason)
     return decision.why_denied if decision else None
 
 
-def _stands_until(file: TaskRecord) -> datetime | None:
+def _stands_until(record: TaskRecord) -> datetime | None:
     """Return when a task that waits lapses, at the earliest.
 
     It is due then, once its window is open. Where its request was signed again since, it lapses later.
     """
-    window, due = Revision.of(file.revision.body).window, file.task.due_at
+    window, due = Revision.of(record.revision.body).window, record.task.due_at
     opens = window.not_before
     return stands_until(window, opens) if opens is not None and due == opens else due
 

@@ -284,11 +284,11 @@ def _decides(worker: WorkerContext, task_id: str, entity: str) -> bool:
 
     An entity has to decide if it is registered for a group that has to.
     """
-    file = worker.file(task_id)
-    if any(decision.entity_id == entity for decision in file.decisions):
+    record = worker.record(task_id)
+    if any(decision.entity_id == entity for decision in record.decisions):
         return True
-    asked = (body.decision.obligations for _, body in said(file.events, ExtensionDecided))
-    needed = {one.group for obligations in (*obligations_of(file), *asked) for one in obligations.approvals}
+    asked = (body.decision.obligations for _, body in said(record.events, ExtensionDecided))
+    needed = {one.group for obligations in (*obligations_of(record), *asked) for one in obligations.approvals}
     return bool(needed & {*registry(worker).groups_of(entity)})
 
 

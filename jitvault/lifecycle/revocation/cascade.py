@@ -94,24 +94,24 @@ def children_for_receipt(worker: WorkerContext, task_id: str) -> list[dict[str, 
     ]
 
 
-def revoke_tree(worker: WorkerContext, file: TaskRecord, claim: int, *, why: EndCause | None = None) -> TaskRecord:
+def revoke_tree(worker: WorkerContext, record: TaskRecord, claim: int, *, why: EndCause | None = None) -> TaskRecord:
     """Revoke the credentials of a task and of every task below it.
 
     Returns the task. All tokens come first, then the leases from the leaves of the tree up. A task below that cannot be
     revoked keeps neither the other tasks nor the task itself alive. Raises like `revoke`, for the task itself.
     """
-    task_id = file.task.task_id
+    task_id = record.task.task_id
     had_below = bool(live_below(worker, task_id))
     if had_below:
         # what Vault does not do here is tried again at the end
         with suppress(VaultUnavailable, VaultRefused):
-            revoke_tokens(worker, file, claim, why=why)
+            revoke_tokens(worker, record, claim, why=why)
     else:
-        file = revoke(worker, file, claim, why=why)
+        record = revoke(worker, record, claim, why=why)
     # read again: a task below may have been issued meanwhile, and from here on none can be
     tree = live_below(worker, task_id)
     if not tree and not had_below:
-        return file
+        return record
     below = {name: PhasedRevocation(name, _why_below) for name in tree}
     for phase in (PhasedRevocation.revoke_tokens, PhasedRevocation.revoke_leases, PhasedRevocation.look_up):
         for name, revocation in below.items():
@@ -119,17 +119,17 @@ def revoke_tree(worker: WorkerContext, file: TaskRecord, claim: int, *, why: End
             with others_go_on(name):
                 phase(revocation, worker)
     # read again: the stream may have shown a lease of the task while the tasks below were revoked
-    return revoke(worker, worker.ledger.refreshed(file), claim)
+    return revoke(worker, worker.ledger.refreshed(record), claim)
 
 
-def children_due(worker: WorkerContext, file: TaskRecord) -> Iterator[ChildDue]:
+def children_due(worker: WorkerContext, record: TaskRecord) -> Iterator[ChildDue]:
     """Yield the tasks below that have to be confirmed or sealed first.
 
     Leaves come first. Below a confirmed task these are the tasks to seal, below any other the tasks to confirm. A task
     that cannot be confirmed or sealed yet keeps the task above it from it, and is due again.
     """
-    task_id = file.task.task_id
-    if file.task.state is State.CONFIRMED:
+    task_id = record.task.task_id
+    if record.task.state is State.CONFIRMED:
         yield from map(ChildDue, unsealed_below(worker, task_id))
         return
     tree = live_below(worker, task_id)
@@ -162,12 +162,12 @@ def _is_over(worker: WorkerContext, name: str) -> bool:
     The rows that say so agree with the task's chain.
     """
     try:
-        file = worker.ledger.file(name)
+        record = worker.ledger.record(name)
     except CorruptRecord:
         return False
-    return file is not None and file.task.state not in LIVING | {State.UNVERIFIED} and not is_edited(worker, file)
+    return record is not None and record.task.state not in LIVING | {State.UNVERIFIED} and not is_edited(worker, record)
 
 
-def _why_below(worker: WorkerContext, file: TaskRecord) -> EndCause | None:
+def _why_below(worker: WorkerContext, record: TaskRecord) -> EndCause | None:
     """Return why a task below ends; None where it is ending already."""
-    return ended_above(worker, file) if file.task.state is not State.ENDING else None
+    return ended_above(worker, record) if record.task.state is not State.ENDING else None

@@ -60,7 +60,7 @@ class PhasedRevocation:
         if begun is not None:
             with worker.ledger.claim(self._task_id, partly=True) as claim:
                 task = worker.ledger.task(self._task_id)
-                if task is not None and task.version == begun.file.task.version:
+                if task is not None and task.version == begun.record.task.version:
                     with begun.resumed(worker, claim) as revocation:
                         return revocation.revoke_leases()
         # another process has changed the task since, so it is read again
@@ -70,22 +70,22 @@ class PhasedRevocation:
         """Look up the task's credentials whose revocation Vault acknowledged."""
         return _with_task_claim(worker, self._task_id, _look_up)
 
-    def _revoke_tokens(self, worker: WorkerContext, file: TaskRecord, claim: int) -> Verdicts:
-        credentials = live_credentials(worker, file)
-        look_first = to_look_up_first(worker, file, credentials)
-        begun = Revocation(worker, file, claim, credentials, why=self._why(worker, file), look_first=look_first)
+    def _revoke_tokens(self, worker: WorkerContext, record: TaskRecord, claim: int) -> Verdicts:
+        credentials = live_credentials(worker, record)
+        look_first = to_look_up_first(worker, record, credentials)
+        begun = Revocation(worker, record, claim, credentials, why=self._why(worker, record), look_first=look_first)
         with begun:
             verdicts = begun.revoke_tokens()
         self._begun = begun
         return verdicts
 
-    def _revoke_leases(self, worker: WorkerContext, file: TaskRecord, claim: int) -> Verdicts:
-        why = self._why(worker, file)
+    def _revoke_leases(self, worker: WorkerContext, record: TaskRecord, claim: int) -> Verdicts:
+        why = self._why(worker, record)
         if why is None:
-            with Revocation(worker, file, claim, live_leases(worker, file)) as revocation:
+            with Revocation(worker, record, claim, live_leases(worker, record)) as revocation:
                 return revocation.revoke_leases()
         # the task was issued after the first phase
-        with Revocation(worker, file, claim, live_credentials(worker, file), why=why) as revocation:
+        with Revocation(worker, record, claim, live_credentials(worker, record), why=why) as revocation:
             revocation.revoke_tokens()
             return revocation.revoke_leases()
 
@@ -103,8 +103,8 @@ def confirm_task_still_live(worker: WorkerContext, task_id: str) -> None:
     _with_task_claim(worker, task_id, confirm_still_live)
 
 
-def _look_up(worker: WorkerContext, file: TaskRecord, claim: int) -> Verdicts:
-    with Revocation(worker, file, claim, live_credentials(worker, file)) as revocation:
+def _look_up(worker: WorkerContext, record: TaskRecord, claim: int) -> Verdicts:
+    with Revocation(worker, record, claim, live_credentials(worker, record)) as revocation:
         return revocation.look_up()
 
 
@@ -119,8 +119,8 @@ def _with_task_claim(
     unless somebody holds the token that an extension replaces.
     """
     with worker.ledger.claim(task_id, partly=True) as claim:
-        file = worker.ledger.file(task_id)
-        if file is None or not (file.task.state in _REVOCABLE or is_replaced_token_unproven(file)):
+        record = worker.ledger.record(task_id)
+        if record is None or not (record.task.state in _REVOCABLE or is_replaced_token_unproven(record)):
             return None
-        check_integrity(worker, file)
-        return act(worker, file, claim)
+        check_integrity(worker, record)
+        return act(worker, record, claim)

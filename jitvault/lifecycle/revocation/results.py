@@ -30,7 +30,7 @@ _COMMIT_EVERY_S = 5.0
 class ResultRecorder:
     """Collects Vault's answers about one task's credentials and commits them.
 
-    `file` is the task's record, as of the last commit. `since` is when the task began to end: the next try is due by
+    `record` is the task's record, as of the last commit. `since` is when the task began to end: the next try is due by
     how long that lasts. `event` is the kind of the event with which the answers are committed. `left_to_vault` names
     the leases that Vault could not revoke.
     """
@@ -38,7 +38,7 @@ class ResultRecorder:
     def __init__(
         self,
         worker: WorkerContext,
-        file: TaskRecord,
+        record: TaskRecord,
         claim: int,
         *,
         since: datetime | None,
@@ -52,7 +52,7 @@ class ResultRecorder:
         self._uncommitted: dict[str, str] = {}
         self._committed_at = worker.clock.monotonic()
         self._failures: list[JitvaultError] = []
-        self.file = file
+        self.record = record
         self.since = since
         self.left_to_vault: list[str] = []
 
@@ -61,7 +61,7 @@ class ResultRecorder:
         self._rows |= {_key(row): row for row in rows}
         if self._worker.clock.monotonic() - self._committed_at > _COMMIT_EVERY_S:
             self.commit()
-            self._worker.ledger.extend(self.file.task.task_id, self._claim)
+            self._worker.ledger.extend(self.record.task.task_id, self._claim)
 
     def add_result(self, subject: str, result: RevocationResult) -> None:
         """Add one credential's result.
@@ -87,7 +87,7 @@ class ResultRecorder:
             due = {"due_at": next_try(self.since, now)} if self.since else {}
             rows = tuple(self._rows.values())
             change = Change(self._event, VerdictsGiven(verdicts=self._uncommitted), fields=due, rows=rows)
-            self.file = self._worker.ledger.change(self.file, change, claim=self._claim, at=now)
+            self.record = self._worker.ledger.change(self.record, change, claim=self._claim, at=now)
             self._rows = {}
             self._uncommitted = {}
         self._committed_at = self._worker.clock.monotonic()
@@ -108,7 +108,7 @@ def _key(row: Row) -> str:
     raise TypeError(f"a revocation has no {type(row).__name__}")
 
 
-def queue_in_vault(worker: WorkerContext, file: TaskRecord, claim: int, lease_ids: Sequence[str]) -> TaskRecord:
+def queue_in_vault(worker: WorkerContext, record: TaskRecord, claim: int, lease_ids: Sequence[str]) -> TaskRecord:
     """Put leases that a backend could not revoke now into Vault's queue.
 
     Vault then retries without jitvault. A lease that is in the queue already is left alone. The end of its token puts a
@@ -117,10 +117,10 @@ def queue_in_vault(worker: WorkerContext, file: TaskRecord, claim: int, lease_id
     """
     waiting = [lease_id for lease_id in lease_ids if _is_unqueued(worker.leases.lookup(lease_id))]
     if not waiting:
-        return file
-    task_id = file.task.task_id
+        return record
+    task_id = record.task.task_id
     ops = [new_operation(worker, OperationKind.QUEUE_LEASE, lease_id, task_id=task_id) for lease_id in waiting]
-    file = worker.ledger.change(file, Change(EventKind.QUEUE_INTENDED, rows=ops), claim=claim, at=worker.now())
+    record = worker.ledger.change(record, Change(EventKind.QUEUE_INTENDED, rows=ops), claim=claim, at=worker.now())
     answered: list[Row] = []
     try:
         for op in ops:
@@ -129,8 +129,8 @@ def queue_in_vault(worker: WorkerContext, file: TaskRecord, claim: int, lease_id
     except VaultRefused as error:
         answered.append(record_answer(worker, ops[len(answered)], OpState.ABANDONED, error))
     finally:
-        file = worker.ledger.change(file, Change(EventKind.QUEUED, rows=answered), claim=claim, at=worker.now())
-    return file
+        record = worker.ledger.change(record, Change(EventKind.QUEUED, rows=answered), claim=claim, at=worker.now())
+    return record
 
 
 def _is_unqueued(record: LeaseRecord | None) -> bool:

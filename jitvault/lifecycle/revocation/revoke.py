@@ -48,7 +48,7 @@ class Revocation:
     def __init__(
         self,
         worker: WorkerContext,
-        file: TaskRecord,
+        record: TaskRecord,
         claim: int,
         doomed: Sequence[CredentialHandle],
         *,
@@ -68,19 +68,19 @@ class Revocation:
         self._ops: dict[str, OperationRow] = {}
         self._is_intended = False
         self._is_out_of_time = False
-        self._results = ResultRecorder(worker, file, claim, since=_ending_since(file))
+        self._results = ResultRecorder(worker, record, claim, since=_ending_since(record))
 
     @property
-    def file(self) -> TaskRecord:
+    def record(self) -> TaskRecord:
         """Return the task as of the last commit."""
-        return self._results.file
+        return self._results.record
 
     def resumed(self, worker: WorkerContext, claim: int) -> Revocation:
         """Return what is left to do, for another thread and under another claim.
 
-        The task must not have changed since: it is still at the version of `file`.
+        The task must not have changed since: it is still at the version of `record`.
         """
-        resumed = Revocation(worker, self.file, claim, [handles.of(worker, handle.row) for handle in self._leases])
+        resumed = Revocation(worker, self.record, claim, [handles.of(worker, handle.row) for handle in self._leases])
         resumed._ops = self._ops
         resumed._is_intended = self._is_intended
         resumed._results.since = self._results.since
@@ -97,10 +97,10 @@ class Revocation:
         if error is not None:
             return
         if results.left_to_vault:
-            results.file = queue_in_vault(self._worker, results.file, self._claim, results.left_to_vault)
+            results.record = queue_in_vault(self._worker, results.record, self._claim, results.left_to_vault)
         if self._is_out_of_time:
             raise WaitTimedOut(
-                f"task {results.file.task.task_id}: the time was over before every lease was tried",
+                f"task {results.record.task.task_id}: the time was over before every lease was tried",
                 hint="Run the same command again, or give it more time with --wait. The other leases then come first.",
             )
         results.raise_failure()
@@ -150,7 +150,7 @@ class Revocation:
         doomed = (*self._tokens, *self._leases)
         if self._is_intended or (not doomed and self._why is None):
             return
-        task_id = self.file.task.task_id
+        task_id = self.record.task.task_id
         requested: list[Row] = []
         for handle in doomed:
             kind = OperationKind(f"revoke_{handle.kind}")
@@ -159,7 +159,7 @@ class Revocation:
         ops = tuple(self._ops.values())
         change = _ending(self._worker, self._why) if self._why else Change(EventKind.REVOKE_INTENDED)
         change = replace(change, rows=(*requested, *ops))
-        self._results.file = self._worker.ledger.change(self.file, change, claim=self._claim, at=self._worker.now())
+        self._results.record = self._worker.ledger.change(self.record, change, claim=self._claim, at=self._worker.now())
         self._is_intended = True
         self._results.since = change.fields.get("ending_at") or self._results.since
 
@@ -178,7 +178,7 @@ class Revocation:
         return replace(handle, row=result.row)
 
 
-def revoke(worker: WorkerContext, file: TaskRecord, claim: int, *, why: EndCause | None = None) -> TaskRecord:
+def revoke(worker: WorkerContext, record: TaskRecord, claim: int, *, why: EndCause | None = None) -> TaskRecord:
     """Revoke every credential of the task that is not proven dead.
 
     The credentials are looked up as well. Returns the task. A credential that Vault acknowledged to have revoked, and
@@ -187,20 +187,20 @@ def revoke(worker: WorkerContext, file: TaskRecord, claim: int, *, why: EndCause
     """
     still_gone: set[str] = set()
     if why is None:
-        file, still_gone = _look_up_gone(worker, file, claim)
-    doomed = [handle for handle in live_credentials(worker, file) if handle.subject not in still_gone]
-    look_first = to_look_up_first(worker, file, doomed)
-    return _revoke_all(Revocation(worker, file, claim, doomed, why=why, look_first=look_first))
+        record, still_gone = _look_up_gone(worker, record, claim)
+    doomed = [handle for handle in live_credentials(worker, record) if handle.subject not in still_gone]
+    look_first = to_look_up_first(worker, record, doomed)
+    return _revoke_all(Revocation(worker, record, claim, doomed, why=why, look_first=look_first))
 
 
-def revoke_tokens(worker: WorkerContext, file: TaskRecord, claim: int, *, why: EndCause | None = None) -> Verdicts:
+def revoke_tokens(worker: WorkerContext, record: TaskRecord, claim: int, *, why: EndCause | None = None) -> Verdicts:
     """Revoke the task's tokens alone, and return their verdicts.
 
     The tokens are not looked up yet. For a caller that revokes the task's leases later, by `revoke`.
     """
     # leases are looked up first, too: Vault revokes them with their token, and afterwards it would be too late
-    look_first = to_look_up_first(worker, file, live_credentials(worker, file))
-    with Revocation(worker, file, claim, live_tokens(worker, file), why=why, look_first=look_first) as revocation:
+    look_first = to_look_up_first(worker, record, live_credentials(worker, record))
+    with Revocation(worker, record, claim, live_tokens(worker, record), why=why, look_first=look_first) as revocation:
         return revocation.revoke_tokens()
 
 
@@ -213,42 +213,42 @@ def _revoke_all(revocation: Revocation) -> TaskRecord:
         revocation.revoke_tokens()
         revocation.revoke_leases()
         revocation.look_up()
-    return revocation.file
+    return revocation.record
 
 
-def revoke_superseded_leases(worker: WorkerContext, file: TaskRecord, claim: int) -> TaskRecord:
+def revoke_superseded_leases(worker: WorkerContext, record: TaskRecord, claim: int) -> TaskRecord:
     """Revoke leases of a token which an extension has replaced.
 
     Returns the task. A read that was in flight while the token was replaced still gets a lease. The task goes on, and
     what Vault could not revoke is tried at the next renewal.
     """
-    replaced = {grant.grant_id for grant in file.grants if grant.settled}
+    replaced = {grant.grant_id for grant in record.grants if grant.settled}
     over = DEAD | {Verdict.GONE}
-    left_over = [lease for lease in file.leases if lease.grant_id in replaced and lease.verdict not in over]
-    return _revoke_all(Revocation(worker, file, claim, [handles.lease(worker, lease) for lease in left_over]))
+    left_over = [lease for lease in record.leases if lease.grant_id in replaced and lease.verdict not in over]
+    return _revoke_all(Revocation(worker, record, claim, [handles.lease(worker, lease) for lease in left_over]))
 
 
-def revoke_unfinished_token(worker: WorkerContext, file: TaskRecord, grant: GrantRow, claim: int) -> None:
+def revoke_unfinished_token(worker: WorkerContext, record: TaskRecord, grant: GrantRow, claim: int) -> None:
     """Revoke and look up one token of an issue that did not finish.
 
     The token is named by its accessor or, where the accessor was lost in a crash, by its lease path. It is looked up
     before its revocation as well: whatever interrupted the issue can also have kept lines out of the stream.
     """
     tokens = [handles.token(worker, grant)]
-    _revoke_all(Revocation(worker, file, claim, tokens, look_first=tokens))
+    _revoke_all(Revocation(worker, record, claim, tokens, look_first=tokens))
 
 
-def _look_up_gone(worker: WorkerContext, file: TaskRecord, claim: int) -> tuple[TaskRecord, set[str]]:
+def _look_up_gone(worker: WorkerContext, record: TaskRecord, claim: int) -> tuple[TaskRecord, set[str]]:
     """Look up the credentials that are revoked and were gone.
 
     Returns the task and the credentials that are still gone. To revoke a credential once more that Vault acknowledged
     to have revoked, and that still does not exist, proves nothing.
     """
-    acknowledged = _acknowledged_subjects(file)
-    results = ResultRecorder(worker, file, claim, since=_ending_since(file))
+    acknowledged = _acknowledged_subjects(record)
+    results = ResultRecorder(worker, record, claim, since=_ending_since(record))
     still_gone: set[str] = set()
     try:
-        for handle in live_credentials(worker, file):
+        for handle in live_credentials(worker, record):
             if handle.row.verdict is not Verdict.GONE or handle.subject not in acknowledged:
                 continue
             result = handles.look_up(worker, handle)
@@ -257,10 +257,10 @@ def _look_up_gone(worker: WorkerContext, file: TaskRecord, claim: int) -> tuple[
                 still_gone.add(handle.subject)
     finally:
         results.commit()
-    return results.file, still_gone
+    return results.record, still_gone
 
 
-def _acknowledged_subjects(file: TaskRecord) -> set[str]:
+def _acknowledged_subjects(record: TaskRecord) -> set[str]:
     """Return the credentials that are revoked by Vault's word.
 
     Its audit line has to be there: what answered in Vault's place has none, and what that called revoked is revoked
@@ -269,8 +269,8 @@ def _acknowledged_subjects(file: TaskRecord) -> set[str]:
     gone before that, only a revocation after the look-up that found it can prove that it is dead anew.
     """
     # answers from before a reopening are about a state of Vault that a restore may have undone
-    since = max((datetime.fromisoformat(e.at) for e in file.events if e.kind in REOPENING_EVENTS), default=None)
-    later = [op for op in file.operations if op.answered_at and (since is None or op.sent_at >= since)]
+    since = max((datetime.fromisoformat(e.at) for e in record.events if e.kind in REOPENING_EVENTS), default=None)
+    later = [op for op in record.operations if op.answered_at and (since is None or op.sent_at >= since)]
     acknowledged: set[str] = set()
     # in the order of the answers: the intent of a revocation is committed before the look-up that precedes it
     for op in sorted(later, key=lambda op: op.answered_at or op.sent_at):
@@ -282,42 +282,44 @@ def _acknowledged_subjects(file: TaskRecord) -> set[str]:
     return acknowledged
 
 
-def live_credentials(worker: WorkerContext, file: TaskRecord) -> list[CredentialHandle]:
+def live_credentials(worker: WorkerContext, record: TaskRecord) -> list[CredentialHandle]:
     """Return the task's credentials that are not proven dead.
 
     They are in the order in which to revoke them.
     """
-    return [*live_tokens(worker, file), *live_leases(worker, file)]
+    return [*live_tokens(worker, record), *live_leases(worker, record)]
 
 
-def live_tokens(worker: WorkerContext, file: TaskRecord) -> list[CredentialHandle]:
+def live_tokens(worker: WorkerContext, record: TaskRecord) -> list[CredentialHandle]:
     """Return the task's tokens that are not proven dead.
 
     Tokens that Vault cannot be asked about are left out.
     """
-    return [handles.token(worker, grant) for grant in file.grants if grant.verdict not in DEAD and _is_known(grant)]
+    return [handles.token(worker, grant) for grant in record.grants if grant.verdict not in DEAD and _is_known(grant)]
 
 
-def live_leases(worker: WorkerContext, file: TaskRecord) -> list[CredentialHandle]:
+def live_leases(worker: WorkerContext, record: TaskRecord) -> list[CredentialHandle]:
     """Return the task's leases that are not proven dead.
 
     They are in the order in which to revoke them. Leases that Vault still had come first, and of these the one that was
     not tried for longest. So a revocation that hangs cannot starve the others again and again.
     """
     tried = {
-        op.subject: op.answered_at for op in file.operations if op.kind == OperationKind.REVOKE_LEASE and op.answered_at
+        op.subject: op.answered_at
+        for op in record.operations
+        if op.kind == OperationKind.REVOKE_LEASE and op.answered_at
     }
-    live = [lease for lease in file.leases if lease.verdict not in DEAD]
+    live = [lease for lease in record.leases if lease.verdict not in DEAD]
     live.sort(key=lambda lease: (lease.verdict is Verdict.GONE, tried.get(lease.lease_id, lease.issued_at)))
     return [handles.lease(worker, lease) for lease in live]
 
 
-def is_replaced_token_unproven(file: TaskRecord) -> bool:
+def is_replaced_token_unproven(record: TaskRecord) -> bool:
     """Return whether the token that an extension replaces may still be alive.
 
     Nothing of the next token is made before the former one is proven dead.
     """
-    return file.task.is_being_replaced and any(grant.delivered and not grant.settled for grant in file.grants)
+    return record.task.is_being_replaced and any(grant.delivered and not grant.settled for grant in record.grants)
 
 
 def _is_known(grant: GrantRow) -> bool:
@@ -325,7 +327,7 @@ def _is_known(grant: GrantRow) -> bool:
 
 
 def to_look_up_first(
-    worker: WorkerContext, file: TaskRecord, credentials: Sequence[CredentialHandle]
+    worker: WorkerContext, record: TaskRecord, credentials: Sequence[CredentialHandle]
 ) -> Sequence[CredentialHandle]:
     """Return which of the credentials to look up before revoking: all or none.
 
@@ -336,18 +338,18 @@ def to_look_up_first(
     - With several audit sources: until the next canary, the stream may have moved to another source.
     - In a task that was reopened: a credential that is found alive has to be proven dead anew.
     """
-    if credentials and (_may_have_moved(worker) or _is_in_doubt(worker, file)):
+    if credentials and (_may_have_moved(worker) or _is_in_doubt(worker, record)):
         return credentials
     return ()
 
 
-def _is_in_doubt(worker: WorkerContext, file: TaskRecord) -> bool:
+def _is_in_doubt(worker: WorkerContext, record: TaskRecord) -> bool:
     """Return whether Vault's answer to a revocation could mislead here.
 
     It could where the task was reopened, or a gap or hazardous act touches it.
     """
-    was_reopened = any(event.kind in REOPENING_EVENTS for event in file.events)
-    return was_reopened or worker.ledger.interrupted(file) or worker.ledger.endangered(file)
+    was_reopened = any(event.kind in REOPENING_EVENTS for event in record.events)
+    return was_reopened or worker.ledger.interrupted(record) or worker.ledger.endangered(record)
 
 
 def _may_have_moved(worker: WorkerContext) -> bool:
@@ -366,15 +368,15 @@ def _may_have_moved(worker: WorkerContext) -> bool:
     return True
 
 
-def confirm_still_live(worker: WorkerContext, file: TaskRecord, claim: int) -> Verdicts:
+def confirm_still_live(worker: WorkerContext, record: TaskRecord, claim: int) -> Verdicts:
     """Look up what `revoke` would look up before revoking, and do not revoke.
 
     For a caller that revokes by something coarser than one revocation each, like a whole role. What the worker's
     deadline leaves no time for is skipped. Returns no verdicts.
     """
-    results = ResultRecorder(worker, file, claim, since=None, event=EventKind.SEEN_ALIVE)
+    results = ResultRecorder(worker, record, claim, since=None, event=EventKind.SEEN_ALIVE)
     try:
-        _look_up_first(worker, to_look_up_first(worker, file, live_credentials(worker, file)), results)
+        _look_up_first(worker, to_look_up_first(worker, record, live_credentials(worker, record)), results)
     finally:
         results.commit()
     return frozenset()
@@ -405,9 +407,9 @@ def _ending(worker: WorkerContext, why: EndCause) -> Change:
     return Change(EventKind.ENDING, why, state=State.ENDING, fields=fields)
 
 
-def _ending_since(file: TaskRecord) -> datetime | None:
+def _ending_since(record: TaskRecord) -> datetime | None:
     """Return when the task began to end; None where it is not ending."""
-    return file.task.ending_at if file.task.state is State.ENDING else None
+    return record.task.ending_at if record.task.state is State.ENDING else None
 
 
 def _verdicts(credentials: Sequence[CredentialHandle]) -> Verdicts:

@@ -35,14 +35,14 @@ def revoke_without_ledger(worker: WorkerContext, task_id: str) -> RevocationCoun
     A task with access is only revoked where an entitled entity has asked for its end. Tokens are revoked before leases.
     Raises SecurityFinding where the task's rows were edited: they may name another task's credentials.
     """
-    file = worker.ledger.file(task_id)
-    if file is None or file.task.state not in LIVING:
+    record = worker.ledger.record(task_id)
+    if record is None or record.task.state not in LIVING:
         return RevocationCount()
-    if file.task.state in LIVE_STATES and end_request(worker, task_id, entitled=entitled(file)) is None:
+    if record.task.state in LIVE_STATES and end_request(worker, task_id, entitled=entitled(record)) is None:
         return RevocationCount()
-    if problems := problems_of(worker, file):
+    if problems := problems_of(worker, record):
         raise SecurityFinding(f"the ledger was edited: task {task_id}: {'; '.join(problems)}")
-    doomed = [file]
+    doomed = [record]
     for name in live_below(worker, task_id):
         child = worker.legible(name)
         # a task below whose rows were edited, or cannot be read, is skipped, and the others are still revoked

@@ -96,7 +96,7 @@ def change(ledger: Ledger, what: Change, task_id: str = "t-1") -> TaskRow:
 
 
 def file_of(ledger: Ledger, task_id: str = "t-1") -> TaskRecord:
-    found = ledger.file(task_id)
+    found = ledger.record(task_id)
     assert found is not None
     return found
 

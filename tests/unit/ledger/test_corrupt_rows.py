@@ -59,7 +59,7 @@ def test_a_column_that_was_edited_is_a_corrupt_record(held: Ledger, database: Da
     whole = file_of(held, "t-2")
     as_is(place, f"{edit} WHERE task_id = 't-1'")
     with pytest.raises(CorruptRecord, match="the ledger's record of task t-1 cannot be read"):
-        held.file("t-1")
+        held.record("t-1")
     assert file_of(held, "t-2") == whole
     # what the kill switch ends is known all the same
     assert held.task_ids({State.ISSUING}) == ["t-1"]

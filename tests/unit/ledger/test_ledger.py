@@ -221,7 +221,7 @@ def test_a_row_that_is_refused_takes_the_whole_change_with_it(ledger: Ledger) ->
 
 
 def test_what_is_not_there(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert (ledger.task("t-9"), ledger.file("t-9"), ledger.tasks()) == (None, None, [])
+    assert (ledger.task("t-9"), ledger.record("t-9"), ledger.tasks()) == (None, None, [])
     assert ledger.readings() == {}
     assert ledger.installation() is None
     monkeypatch.setattr(claims, "PATIENCE_S", 0.0)

@@ -176,7 +176,7 @@ def _collect(ledger: Ledger, task: str | None, wanted: ReportFilter) -> _Found:
     for name in [task] if task else [row.task_id for row in ledger.tasks()]:
         try:
             with readable(name):
-                file = ledger.file(name)
+                file = ledger.record(name)
                 if file is None and task:
                     raise NotFound(f"there is no task {task}")
                 if file is None:

@@ -54,8 +54,8 @@ def status(task: Task, json_: Json = False) -> None:
         return
     ledger = session.ledger_to_read(wiring)
     with readable(task):
-        file = ledger.file(task)
-    if file is None:
+        record = ledger.record(task)
+    if record is None:
         session.check_knows_tasks(wiring, ledger)
         check_not_missing(wiring, task)
         with suppress(VaultRefused, VaultUnavailable, UsageError):
@@ -66,14 +66,14 @@ def status(task: Task, json_: Json = False) -> None:
     freeze = ledger.freeze()
     with readable(task):
         held_up = freeze or recovery_as_freeze(ledger)
-        shown = status_of(file, ledger.trail(file), held_up, ledger.children(task))
-        revision = Revision.of(file.revision.body).check_form()
-        requests = _end_requests(wiring, task, file.task.state, revision.content)
-    seen = _freeze(wiring, ledger, file.task.state, revision.content)
+        shown = status_of(record, ledger.trail(record), held_up, ledger.children(task))
+        revision = Revision.of(record.revision.body).check_form()
+        requests = _end_requests(wiring, task, record.task.state, revision.content)
+    seen = _freeze(wiring, ledger, record.task.state, revision.content)
     more = {
         "freeze": seen,
         "end_requested": requests,
-        "missing": _missing(wiring, task, file.task.state),
+        "missing": _missing(wiring, task, record.task.state),
         "published": None,
     }
     overview.print_status(revision, {**shown, **more}, as_json=json_)
