@@ -48,7 +48,7 @@ class Ledger:
     def children(self, _task_id: str) -> list[str]:
         return []
 
-    def file(self, task_id: str) -> None:
+    def record(self, task_id: str) -> None:
         error = self.held[task_id]
         if error is not None:
             raise error
@@ -108,13 +108,13 @@ def test_a_task_of_which_the_end_is_not_known_did_not_end_earlier(
 
 
 def test_a_bug_in_telling_one_result_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(file: Any) -> None:
-        raise CorruptRecord("its events") if file == "corrupt" else KeyError("leases")
+    def broken(record: Any) -> None:
+        raise CorruptRecord("its events") if record == "corrupt" else KeyError("leases")
 
     monkeypatch.setattr(switch, "proof_of", broken)
     results = {
-        name: switch._result_or_bug(name, cast(Any, file), None, ended_earlier=False)
-        for name, file in (("bug", "bug"), ("corrupt", "corrupt"), ("none", None))
+        name: switch._result_or_bug(name, cast(Any, record), None, ended_earlier=False)
+        for name, record in (("bug", "bug"), ("corrupt", "corrupt"), ("none", None))
     }
     assert {name: type(result.error) for name, result in results.items()} == {
         "bug": JitvaultError,

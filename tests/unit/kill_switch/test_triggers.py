@@ -21,7 +21,7 @@ class Held:
     def freeze(self) -> bool | None:
         return self.frozen or None
 
-    def file(self, task_id: str) -> str:
+    def record(self, task_id: str) -> str:
         self.looked.append(task_id)
         return task_id
 
@@ -38,7 +38,7 @@ class Trapped:
 
 
 def test_tripwires_are_looked_for_in_parts_and_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(urgent, "watch", lambda _worker, file: [Trapped()] if file == "bad" else [])
+    monkeypatch.setattr(urgent, "watch", lambda _worker, record: [Trapped()] if record == "bad" else [])
     ledger, seen = Held(a=1, b=1, bad=1), dict[str, int]()
     one = cast(Any, Looker(ledger))
 
