@@ -71,8 +71,8 @@ def test_a_list_enters_what_is_new_and_forgets_what_is_gone(ledger: Ledger, *, a
 
 
 def test_a_list_forgets_no_freeze_that_is_in_force(ledger: Ledger) -> None:
-    for about, standing in (("held", DocumentStatus.COUNTS), ("lifted", DocumentStatus.LIFTED)):
-        ledger.note_written(Kept.FREEZE, "e-1", about)
+    for n, (about, standing) in enumerate((("held", DocumentStatus.COUNTS), ("lifted", DocumentStatus.LIFTED))):
+        written(ledger, n, path_of(Kept.FREEZE, "e-1", about))
         (one,) = ledger.indexed(Kept.FREEZE, None, [])
         ledger.keep_read([replace(one, read=one.news, standing=standing)])
     ledger.keep_listed(Kept.FREEZE, "e-1", [], again=True)
