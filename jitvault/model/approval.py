@@ -225,7 +225,7 @@ def _why_not(
     barred: Mapping[str, str],
     now: datetime | None,
 ) -> str | None:
-    """Return why a decision does not count, None where it does; its own reasons were found when it was read."""
+    """Return why a decision does not count, else None; its own reasons were found when it was read."""
     if given.digest != subject.digest:
         return _about_another_digest(given, subject)
     if (given.revision, given.requester) != (subject.revision, subject.requester):

@@ -60,7 +60,7 @@ def _problems(receipt: Receipt, scan: Scan, trust: Trust) -> Iterator[Problem]:
 
 
 def _counts_by_anyone(support: SupportingLine, line: Observation) -> bool:
-    """Return whether a line counts whoever caused it: a lease's issue, or a token's revocation that was done."""
+    """Return whether a line counts whoever caused it: a lease's issue, or a token's revocation."""
     match support.purpose, support.check.n, support.credential.is_token:
         case "check", 1, False:
             # the task's token read the lease

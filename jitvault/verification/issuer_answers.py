@@ -91,7 +91,7 @@ def _contradiction(
 
 
 def _read(form: SignedForm, der: bytes, credential: Credential, sealed_at: datetime) -> tuple[int, str]:
-    """Return the serial number that the bytes are about, and why they do not show its end. Raises UNREADABLE."""
+    """Return whose serial number the bytes show, and why they do not show its end. Raises UNREADABLE."""
     # 3
     if form is SignedForm.CERTIFICATE:
         certificate = x509.load_der_x509_certificate(der)

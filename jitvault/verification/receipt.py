@@ -61,7 +61,7 @@ class Credential:
         return self.proof.check(n)
 
     def evidence(self, n: int) -> Evidence | None:
-        """Return the evidence of a check that holds; None where it does not hold, or its evidence shows nothing."""
+        """Return the evidence of a check that holds and shows something, else None."""
         return evidence_of(self.check(n))
 
     @property
