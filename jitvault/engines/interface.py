@@ -45,6 +45,14 @@ class Engine(ABC):
     trial: Trial | None = None
     """What a template check tries with a credential; it needs a probe."""
 
+    @property
+    def mount_type(self) -> str:
+        """Return the type that Vault gives the engine's mounts.
+
+        It is the engine's name unless the engine says otherwise. Two engines can share a type, such as `database`.
+        """
+        return self.name
+
     @abstractmethod
     def snapshot(self, read: Read, mount: str, path: str) -> dict[str, Any]:
         """Return the configuration that decides about a path's credentials.
