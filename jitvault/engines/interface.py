@@ -334,14 +334,14 @@ class After:
     """What a revoked credential can still do, while a template is checked.
 
     `works` says that it can do more than it may, and `stays` that people have to end it then. `seen` says what was
-    looked at and what was not, `mend` what to do if it works. An administrator has to read what is `told` even if
-    nothing is wrong.
+    looked at and what was not, `mend` what to do if it works. `is_remark` says that an administrator has to read `seen`
+    even if nothing is wrong.
     """
 
     works: bool
     seen: str
     mend: str = ""
-    told: bool = False
+    is_remark: bool = False
     stays: bool = True
 
 
