@@ -49,6 +49,7 @@ from cryptography.x509.oid import SignatureAlgorithmOID
 
 TYPE = "application/vnd.in-toto+json"
 DOCUMENT = "application/vnd.jitvault.document+json"
+RECEIPTS = "jitvault-receipts"
 ISSUED, REVOKED, GONE, TARGET = 1, 2, 3, 6
 BEGUN = -1
 PACKED = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
@@ -62,58 +63,69 @@ OWN_PATHS = ("auth/token/", "sys/", "cubbyhole/")
 # The form of a receipt: each object has exactly these fields. A tuple is one of several forms, a list any number of one
 # form, or just one ("alone").
 TEXT, INT, BOOL, BYTES = "text", "whole number", "true or false", "base64"
+COUNT, NUMBER = "whole number, 0 or more", "whole number, 1 or more"
+LEAST = {INT: 1 - 2**53, COUNT: 0, NUMBER: 1}
 TIME, INSTANT, SHA256, DIGEST = "time in UTC", "time", "SHA-256", "digest"
+VERDICT, STATE, REASON, LEVEL, CLOSED, ANSWERED = (
+    "verdict",
+    "state",
+    "reason",
+    "level",
+    "way to close",
+    "form of answer",
+)
 PARTY = {"entity": TEXT, "name": TEXT}
 SIGNED = {"payload": BYTES, "payloadType": TEXT, "signatures": [{"keyid": TEXT, "sig": BYTES}, "alone"]}
 PARTIES = {"requester": PARTY, "agent": PARTY, "owner": PARTY}
-CHAIN = {"events": INT, "head": SHA256}
+CHAIN = {"events": NUMBER, "head": SHA256}
 ANSWER = {"engine": TEXT, "question": TEXT, "answer": TEXT}
-# what a check that does not hold lacks has more fields, by its kind
+# what a check that does not hold lacks has some of these fields, by its kind
+MISSING = {"kind", "lack", "for_good", "about", "name", "at", "line", "read", "count", "elided"}
 EVIDENCE = {
     "line": {"sha256": SHA256, "source": TEXT, "request_id": TEXT, "operation": TEXT, "path": TEXT, "at": TIME},
     "expiry": {"at": TIME},
     "interval": {"begin": TIME, "end": TIME},
-    "contiguous": {"source": TEXT, "begin": INT, "end": INT},
-    "gap": {"listing": SHA256, "closed": TEXT, "line": (SHA256, None)},
+    "contiguous": {"source": TEXT, "begin": COUNT, "end": COUNT},
+    "gap": {"listing": SHA256, "closed": CLOSED, "line": (SHA256, None)},
     "target_answer": ANSWER,
-    "signed_answer": {**ANSWER, "form": TEXT, "sha256": SHA256, "der": (BYTES, None)},
-    "quiet": {"ms": INT, "listed": ("missing", None)},
+    "signed_answer": {**ANSWER, "form": ANSWERED, "sha256": SHA256, "der": (BYTES, None)},
+    "quiet": {"ms": COUNT, "listed": ("missing", None)},
     "no_token": {},
     "missing": {},
 }
 PROVES = {1: ["line"], 2: ["line", "expiry"], 3: ["line", "expiry"], 4: ["interval"], 5: ["contiguous", "gap"]}
 PROVES |= {6: ["target_answer", "signed_answer"], 7: ["quiet", "no_token"]}
-CREDENTIAL = {"verdict": TEXT, "checks": [{"n": INT, "ok": BOOL, "evidence": "evidence"}]}
+CREDENTIAL = {"verdict": VERDICT, "checks": [{"n": INT, "ok": BOOL, "evidence": "evidence"}]}
 PROOF = {
-    "task_id": TEXT, "state": TEXT, "end_reason": (TEXT, None), "confirmed": BOOL, "reopened": INT,
+    "task_id": TEXT, "state": STATE, "end_reason": (REASON, None), "confirmed": BOOL, "reopened": INT,
     "forced": ({"by": TEXT, "name": TEXT, "reason": TEXT}, None), "dead_ms": (INT, None), "confirmed_ms": (INT, None),
     "leases": [{**CREDENTIAL, "lease_id": TEXT, "template": TEXT, "error": (TEXT, None)}], "token": CREDENTIAL,
     "earlier_tokens": [CREDENTIAL], "target_asked": (BOOL, None), "not_proven": [TEXT],
 }  # fmt: skip
 EXTENSION = {
-    "by": PARTY, "reason": TEXT, "since": TEXT, "seconds": INT, "until": TEXT, "window_s": INT, "digest": DIGEST,
+    "by": PARTY, "reason": TEXT, "since": TIME, "seconds": INT, "until": TEXT, "window_s": INT, "digest": DIGEST,
     "approved_by": [PARTY], "rules": [TEXT], "policy_digest": TEXT, "replaces": (TEXT, None), "at": TIME,
     "signed_request": SIGNED, "signed": [SIGNED],
 }  # fmt: skip
 GRANT = {
     "grant": TEXT, "attempt": INT, "role": TEXT, "accessor_hmac": (TEXT, None), "requested_ttl_s": INT, "ttl_s": INT,
-    "step_s": INT, "issued_at": (TIME, None), "expires_at": (TIME, None), "verdict": TEXT,
+    "step_s": INT, "issued_at": (TIME, None), "expires_at": (TIME, None), "verdict": VERDICT,
 }  # fmt: skip
 OBLIGATIONS = {
-    "approvals": [{"group": TEXT, "count": INT}], "max_ttl_s": (INT, None), "max_window_s": (INT, None),
-    "confirm": (TEXT, None), "notify": [TEXT], "owner_may_approve": [TEXT],
+    "approvals": [{"group": TEXT, "count": NUMBER}], "max_ttl_s": (INT, None), "max_window_s": (INT, None),
+    "confirm": (LEVEL, None), "notify": [TEXT], "owner_may_approve": [TEXT],
 }  # fmt: skip
 POLICY = {"permitted": BOOL, "obligations": OBLIGATIONS, "rules": [TEXT], "reasons": [TEXT], "policy_digest": TEXT}
 PREDICATE = {
-    **PARTIES, "installation": TEXT, "task": TEXT, "revision": INT, "intent": TEXT, "approved_by": [TEXT],
+    **PARTIES, "installation": TEXT, "task": TEXT, "revision": NUMBER, "intent": TEXT, "approved_by": [TEXT],
     "delegation": [{**PARTIES, "task": TEXT, "digest": DIGEST}], "approvers": [PARTY],
-    "children": [{"task": TEXT, "digest": DIGEST, "state": TEXT, "chain": CHAIN}],
+    "children": [{"task": TEXT, "digest": DIGEST, "state": STATE, "chain": CHAIN}],
     "access": [{"template": TEXT, "path": TEXT, "with": {"*": TEXT}}],
     "ended": ({"by": (TEXT, None), "name": (TEXT, None), "at": TIME, "reason": TEXT, "note": TEXT}, None),
     "documents": {"request": (SIGNED, None), "decisions": [SIGNED], "ends": [SIGNED], "freeze": (SIGNED, None)},
     "policy": POLICY, "grants": [GRANT], "extensions": [EXTENSION], "proof": PROOF, "chain": CHAIN, "sealed_at": TIME,
     "findings": [{"rule": TEXT, "message": TEXT, "line": (TEXT, None)}],
-    "recovered": [{"at": TIME, "from": {"*": "anything"}, "verified_by": [TEXT]}],
+    "recovered": [{"at": TIME, "from": {"*": "text or number"}, "verified_by": [TEXT]}],
 }  # fmt: skip
 STATEMENT = {
     "_type": ["https://in-toto.io/Statement/v1"],
@@ -121,11 +133,23 @@ STATEMENT = {
     "predicateType": ["https://jitvault.dev/receipt/v1"], "predicate": PREDICATE,
 }  # fmt: skip
 REPEATED = ("installation", "task", "revision", *PARTIES, "delegation", "intent", "access")
-SECOND = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d"
-FORMS = {TIME: rf"{SECOND}(\.\d{{1,6}})?Z", INSTANT: rf"{SECOND}(\.\d{{1,9}})?(Z|[+-]\d\d:\d\d)"}
+SECOND = "[0-9]{4}-[0-9]{2}-[0-9]{2}T(?!24)[0-9]{2}:[0-9]{2}:[0-9]{2}"
+FORMS = {TIME: rf"{SECOND}(\.(?!0{{6}})[0-9]{{6}})?Z"}
+FORMS |= {INSTANT: rf"{SECOND}(\.[0-9]{{1,6}})?(Z|[+-][0-9]{{2}}:[0-9]{{2}})"}
 FORMS |= {SHA256: "[0-9a-f]{64}", DIGEST: "sha256:[0-9a-f]{64}"}
+FORMS |= {
+    VERDICT: "live|revoke_requested|acknowledged|gone|audit_confirmed|target_confirmed|revoke_failed|irrevocable|"
+    "expired|never_issued|unverifiable",
+    STATE: "pending_approval|approved|issuing|issued|active|ending|confirmed|sealed|unverified|denied|cancelled|lapsed",
+    REASON: "completed|deadline|expired|unclaimed|intercepted|issue_failed|policy|heartbeat|frozen|tripwire|operator|"
+    "parent|drift",
+    LEVEL: "audit|target",
+    CLOSED: "ended_before|revoked_itself|target_refuses|found_revoked|seen_alive",
+    ANSWERED: "ocsp|certificate",
+    BYTES: "[A-Za-z0-9+/=]*",
+}
 # the same of what people sign, but for what may be left out
-PAPER = {"kind": TEXT, "task": TEXT, "entity": TEXT, "nonce": TEXT, "at": TEXT}
+PAPER = {"kind": TEXT, "task": TEXT, "entity": TEXT, "nonce": TEXT, "at": INSTANT}
 PAPERS = {
     "submit": {**PAPER, "spec": {"*": "anything"}, "revise": BOOL},
     "extend": {**PAPER, "digest": DIGEST, "ends_at": INSTANT, "seconds": INT, "reason": TEXT},
@@ -133,7 +157,7 @@ PAPERS = {
     "freeze": {**PAPER, "agent": TEXT, "template": TEXT, "owner": TEXT, "freezes": BOOL, "reason": TEXT},
     "decision": {
         **PAPER, "digest": DIGEST, "revision": INT, "requester": TEXT, "decision": TEXT, "groups": [TEXT],
-        "reason": TEXT, "expires_at": TEXT,
+        "reason": TEXT, "expires_at": INSTANT,
     },
 }  # fmt: skip
 # What nobody can derive again, whatever the auditor brings: `*` is any item.
@@ -231,9 +255,40 @@ def is_signed(envelope: dict, key: str) -> bool:
     return True
 
 
+def named_once(pairs: list[tuple[str, object]]) -> dict:
+    """An object in which no name is twice: two programs could read two values."""
+    if len(dict(pairs)) != len(pairs):
+        raise ValueError
+    return dict(pairs)
+
+
+def no_number(text: str) -> float:
+    """Refuse what is no JSON, although Python reads it: NaN and Infinity."""
+    raise ValueError(text)
+
+
+def is_canonical(statement: dict, payload: bytes) -> bool:
+    """Whether these are the only bytes in which it can be written."""
+    try:
+        return canonical(statement).encode() == payload
+    except ValueError:
+        # half of a character
+        return False
+
+
+def canonical(value: object) -> str:
+    """The form of RFC 8785 of a value without fractions: names are in the order of UTF-16."""
+    if isinstance(value, list):
+        return f"[{','.join(map(canonical, value))}]"
+    if isinstance(value, dict):
+        names = sorted(value, key=lambda name: name.encode("utf-16-be"))
+        return f"{{{','.join(f'{canonical(name)}:{canonical(value[name])}' for name in names)}}}"
+    return json.dumps(value, ensure_ascii=False)
+
+
 def signed_payload(envelope: dict, keys: dict) -> bytes:
     """What is inside a DSSE envelope, if one of Vault's key versions signed it as a receipt."""
-    version = envelope["signatures"][0]["keyid"].rpartition(":v")[2]
+    version = {f"{RECEIPTS}:v{one}": one for one in keys}[envelope["signatures"][0]["keyid"]]
     if envelope["payloadType"] != TYPE or len(envelope["signatures"]) != 1 or not is_signed(envelope, keys[version]):
         raise InvalidSignature
     return base64.b64decode(envelope["payload"])
@@ -262,11 +317,13 @@ def misfits(value: object, form: object, place: str = "") -> Iterator[str]:
     if isinstance(form, tuple):
         if not (value is None and None in form):
             yield from misfits(value, form[0], place)
-    elif form == "evidence":
+    elif form in ("evidence", "missing"):
         kind = value.get("kind") if isinstance(value, dict) else None
-        if kind not in EVIDENCE:
+        if kind not in ([*EVIDENCE] if form == "evidence" else ["missing"]):
             yield f"{place}/kind"
-        elif kind != "missing":
+        elif kind == "missing":
+            yield from (f"{place}/{key}" for key in sorted(value.keys() - MISSING))
+        else:
             yield from misfits(value, {"kind": TEXT, **EVIDENCE[kind]}, place)
     elif isinstance(form, dict):
         yield from misfit_fields(value, form, place)
@@ -292,16 +349,26 @@ def misfit_fields(value: object, form: dict, place: str) -> Iterator[str]:
 
 def is_of(value: object, form: object) -> bool:
     """Whether a value is of one of the simple forms."""
-    if form in (INT, BOOL):
-        return isinstance(value, bool) is (form == BOOL) and isinstance(value, int)
-    if form in ("anything", "missing"):
-        return True
-    if form == BYTES:
-        try:
-            return base64.b64encode(base64.b64decode(value, validate=True)).decode() == value
-        except (ValueError, TypeError):
-            return False
-    return isinstance(value, str) and (form == TEXT or re.fullmatch(FORMS[form], value) is not None)
+    if form == "text or number":
+        return value is None or is_of(value, INT) or is_of(value, TEXT)
+    if form == BOOL or isinstance(value, bool):
+        return form in (BOOL, "anything") and (form != BOOL or isinstance(value, bool))
+    if form in LEAST:
+        # what is more has no one form in JSON (RFC 8785)
+        return isinstance(value, int) and LEAST[form] <= value < 2**53
+    if form in ("anything", TEXT):
+        return form == "anything" or isinstance(value, str)
+    if not isinstance(value, str) or not re.fullmatch(FORMS[form], value):
+        return False
+    try:
+        # a month 13 has the form of a time
+        return bool(moment(value)) if form in (TIME, INSTANT) else form != BYTES or is_base64(value)
+    except ValueError:
+        return False
+
+
+def is_base64(text: str) -> bool:
+    return base64.b64encode(base64.b64decode(text, validate=True)).decode() == text
 
 
 def differing(said: object, shown: object, place: str) -> Iterator[str]:
@@ -379,8 +446,10 @@ def read_paper(papers: Papers, place: str, kind: str, envelope: dict, task: str,
         )
         return
     try:
-        said = json.loads(base64.b64decode(envelope["payload"]))
-        bad = [*misfits({key: one for key, one in said.items() if key != "cancels"}, PAPERS[kind])]
+        said = json.loads(base64.b64decode(envelope["payload"]).decode(), parse_constant=no_number)
+        json.dumps(said, ensure_ascii=False).encode()
+        may_lack = {"cancels"} if kind == "extend" else set()
+        bad = [*misfits({key: one for key, one in said.items() if key not in may_lack}, PAPERS[kind])]
     except (ValueError, AttributeError, RecursionError):
         said, bad = {}, [""]
     about = scope_of(said) if kind == "freeze" and not bad else task
@@ -389,7 +458,7 @@ def read_paper(papers: Papers, place: str, kind: str, envelope: dict, task: str,
         return
     key, _, version = envelope["signatures"][0]["keyid"].rpartition(":v")
     public = known.signers.get((said["entity"], version))
-    if key != f"jitvault-signer-{said['entity']}":
+    if key != f"jitvault-signer-{said['entity']}" or not re.fullmatch("[1-9][0-9]{0,8}", version):
         papers.wrong.append(wrong("another one than its author signed it", f"{place}/signatures/0/keyid"))
     elif public and not is_signed(envelope, public):
         papers.wrong.append(wrong("its author did not sign it", f"{place}/signatures/0", f"{place}/payload"))
@@ -410,11 +479,13 @@ def other_papers(statement: dict, papers: Papers) -> Iterator[str]:
     receipt, digest = statement["predicate"], f"sha256:{statement['subject'][0]['digest']['sha256']}"
     at = "/predicate/documents"
     for place, request in papers.below(f"{at}/request"):
-        asked = part(request, "spec", "spec")
+        spec = request["spec"].get("spec")
+        asked = spec if isinstance(spec, dict) else {}
+        listed = asked.get("access") if isinstance(asked.get("access"), list) else [None]
         shown = [{name: one[name] for name in ("template", "with")} for one in receipt["access"]]
         told = (receipt["requester"]["entity"], receipt["intent"], shown)
         # a template without parameters needs none, and why it is needed decides nothing
-        entries = [one if isinstance(one, dict) else {} for one in asked.get("access") or ()]
+        entries = [one if isinstance(one, dict) else {} for one in listed]
         access = [{"template": one.get("template"), "with": one.get("with", {})} for one in entries]
         if (request["entity"], asked.get("intent"), access) != told:
             yield wrong("it asks for something else", f"{place}/payload")
@@ -490,7 +561,7 @@ def content_of(statement: dict, extension: dict) -> bytes:
         "kind": "Extension",
         "revision_digest": f"sha256:{statement['subject'][0]['digest']['sha256']}",
     }
-    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return canonical(content).encode()
 
 
 def end_signed(receipt: dict, papers: Papers) -> str | None:
@@ -545,7 +616,7 @@ def answered(one: Credential) -> dict:
     return found if found.get("kind") == "signed_answer" else {}
 
 
-def other_answer(one: Credential, sealed_at: str) -> Iterator[str]:
+def other_answer(one: Credential, sealed_at: str, last: str) -> Iterator[str]:
     """Where what an issuer signed is not about the certificate that the receipt names, or does not call it over."""
     said, at = answered(one), one.at(TARGET, "evidence")
     if said["engine"] != "pki" or not one.lease:
@@ -555,11 +626,13 @@ def other_answer(one: Credential, sealed_at: str) -> Iterator[str]:
         yield wrong("it has another digest", f"{at}/sha256", f"{at}/der")
     elif said["der"] is not None:
         try:
-            name, why = certificate_said(der, sealed_at) if said["form"] == "certificate" else response_said(der, one)
+            name, why = (
+                certificate_said(der, sealed_at, last) if said["form"] == "certificate" else response_said(der, one)
+            )
         except UNREADABLE:
             name, why = said["question"], "it cannot be read"
-        if why or said["form"] not in ("certificate", "ocsp"):
-            yield wrong(why or "there is no such form", f"{at}/der", f"{at}/form")
+        if why:
+            yield wrong(why, f"{at}/der", f"{at}/form")
         if name != said["question"]:
             yield wrong("it is about another certificate", f"{at}/question", f"{at}/der")
 
@@ -569,10 +642,13 @@ def spelled(serial: int) -> str:
     return serial.to_bytes((serial.bit_length() + 7) // 8 or 1, "big").hex(":")
 
 
-def certificate_said(der: bytes, sealed_at: str) -> tuple[str, str]:
-    """The serial number of a certificate, and why it does not show its end."""
+def certificate_said(der: bytes, sealed_at: str, last: str) -> tuple[str, str]:
+    """The serial number of a certificate, and why it does not show its end.
+
+    When the task was sealed is the worker's word, so the time of the files' last line counts as well.
+    """
     certificate = x509.load_der_x509_certificate(der)
-    is_over = certificate.not_valid_after_utc < moment(sealed_at)
+    is_over = last and certificate.not_valid_after_utc < min(moment(sealed_at), moment(last))
     return spelled(certificate.serial_number), "" if is_over else "it was valid when the task was sealed"
 
 
@@ -626,7 +702,8 @@ def has_signed(key: object, answer: ocsp.OCSPResponse) -> bool:
         how = (padding.PSS(padding.MGF1(method), padding.PSS.AUTO) if is_pss else padding.PKCS1v15(), method)
     try:
         key.verify(answer.signature, covered, *how)
-    except InvalidSignature:
+    except (InvalidSignature, TypeError):
+        # the type is wrong where the answer names no hash, and a key of this kind needs one
         return False
     return not isinstance(method, (hashes.MD5, hashes.SHA1))
 
@@ -679,6 +756,7 @@ def not_following(receipt: dict, every: list[Credential]) -> Iterator[str]:
     asked = [6 in (check["n"] for check in lease["checks"]) for lease in proof["leases"]]
     if proof["target_asked"] is not (all(asked) if asked else None):
         yield wrong("its checks say otherwise", f"{at}/target_asked")
+    yield from unasked(receipt, every) if proof["confirmed"] else ()
     quiet = every[0].checks.get(7)
     has_token = any(grant["accessor_hmac"] for grant in receipt["grants"])
     if proof["confirmed"] and not (quiet and is_quiet(quiet, has_token=has_token)):
@@ -687,6 +765,17 @@ def not_following(receipt: dict, every: list[Credential]) -> Iterator[str]:
         if proof["confirmed"] and child["state"] not in ("sealed", "cancelled", "denied", "lapsed"):
             yield wrong("a task below it is not over", f"/predicate/children/{n}/state")
     yield from unfit_lists(receipt)
+
+
+def unasked(receipt: dict, every: list[Credential]) -> Iterator[str]:
+    """Credentials that the target did not refuse, and leases that policy has proven by the target, and are not."""
+    for one in every:
+        if not all(check["ok"] for check in one.said["checks"] if check["n"] == TARGET):
+            yield wrong("the target did not refuse it", one.at(TARGET, "ok"), "/predicate/proof/confirmed")
+        is_asked = not one.lease or one.verdict == "target_confirmed"
+        if receipt["policy"]["obligations"]["confirm"] == "target" and not is_asked:
+            places = (f"{one.place}/verdict", "/predicate/policy/obligations/confirm")
+            yield wrong("policy demands proof by the target", *places)
 
 
 def is_quiet(quiet: dict, *, has_token: bool) -> bool:
@@ -699,7 +788,10 @@ def unfit_checks(one: Credential) -> Iterator[str]:
         if count > 1 or n not in PROVES or (n == 7 and one.lease):
             yield wrong(f"it has check {n} {count} times", one.at(n, "n"), f"{one.place}/checks")
     for check in one.said["checks"]:
-        if check["ok"] and check["evidence"]["kind"] not in PROVES.get(check["n"], ()):
+        found = check["evidence"]
+        is_empty = found["kind"] == "contiguous" and found["begin"] >= found["end"]
+        is_empty |= not found.get("answer", "x").strip()
+        if check["ok"] and (found["kind"] not in PROVES.get(check["n"], ()) or is_empty):
             yield wrong("its evidence is of another kind", one.at(check["n"], "evidence"), one.at(check["n"], "n"))
 
 
@@ -732,6 +824,10 @@ def unfit_lists(receipt: dict) -> Iterator[str]:
     for at, grant, place, token in said:
         if grant["verdict"] != token["verdict"]:
             yield wrong("grant and proof disagree", f"{at}/verdict", f"{place}/verdict")
+    attempts, named = [grant["attempt"] for _, grant in grants], [one["entity"] for one in receipt["approvers"]]
+    for every, place in ((attempts, "grants"), (named, "approvers")):
+        if len({*every}) < len(every):
+            yield wrong("one of them is listed twice", f"/predicate/{place}")
     ids = [grant["grant"] for _, grant in grants]
     for n, extension in enumerate(receipt["extensions"]):
         if extension["replaces"] is not None and extension["replaces"] not in ids:
@@ -1096,12 +1192,20 @@ def names_task(line: bytes, task: str) -> bool:
 
 def known(file: str, namespace: str, workers: list[str]) -> Known:
     """What the auditor took from Vault: its answer for the key with two ids, or a trust file."""
-    given = json.loads(Path(file).read_text())
+    try:
+        return brought(json.loads(Path(file).read_bytes()), namespace, workers)
+    except (LookupError, ValueError, TypeError, AttributeError):
+        raise OSError(f"{file} is no trust file, and not Vault's answer for the key") from None
+
+
+def brought(given: dict, namespace: str, workers: list[str]) -> Known:
     if "receipt_keys" in given:
         keys = {str(key["version"]): key["public_key"] for key in given["receipt_keys"]}
         signers = {(one["entity"], str(one["version"])): one["public_key"] for one in given["signers"]}
         issuers = [x509.load_pem_x509_certificate(pem.encode()) for pem in given["issuers"]]
         workers = [worker["entity"] for worker in given["workers"]]
+        for key in (*keys.values(), *signers.values()):
+            Ed25519PublicKey.from_public_bytes(base64.b64decode(key, validate=True))
         return Known(keys, given["namespace"]["id"], workers, signers, issuers)
     return Known({v: key["public_key"] for v, key in given["data"]["keys"].items()}, namespace, workers, {})
 
@@ -1183,13 +1287,15 @@ def closing(proof: dict) -> str:
 def main(receipt_file: str, key_file: str, audit_files: str, namespace: str = "", workers: tuple = ()) -> int:
     trusted = known(key_file, namespace, workers)
     try:
-        payload = signed_payload(json.loads(Path(receipt_file).read_text()), trusted.keys)
+        file = Path(receipt_file).read_bytes()
+        envelope = json.loads(file, object_pairs_hook=named_once, parse_constant=no_number)
+        payload = signed_payload(envelope, trusted.keys)
         statement = json.loads(payload)
     except (InvalidSignature, LookupError, ValueError, TypeError, RecursionError):
         say("this is NOT a receipt that Vault's key signed")
         return 1
     bad = [wrong("this is not a receipt of the form v1", place or "/") for place in misfits(statement, STATEMENT)]
-    if not bad and json.dumps(statement, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode() != payload:
+    if not bad and not is_canonical(statement, payload):
         bad = [wrong("two readers can differ", "/")]
     if bad:
         for problem in bad:
@@ -1207,7 +1313,7 @@ def main(receipt_file: str, key_file: str, audit_files: str, namespace: str = ""
     found += [*other_revision(statement), *papers.wrong, *other_papers(statement, papers)]
     found += [*other_freeze(receipt, papers), *not_following(receipt, every)]
     for one in filter(answered, every):
-        found += other_answer(one, receipt["sealed_at"])
+        found += other_answer(one, receipt["sealed_at"], log.last)
         if issuer_signed(answered(one), trusted.issuers) is False:
             found.append(wrong("its issuer did not sign it", one.at(TARGET, "evidence", "der")))
     for said in proof["not_proven"]:

@@ -114,7 +114,7 @@ class Recovery(Struct, frozen=True, forbid_unknown_fields=True):
     """A rebuilt record: when, from which published event, and by whose signatures."""
 
     at: Time
-    from_: dict[str, Any] = field(name="from")
+    from_: dict[str, str | int | None] = field(name="from")
     verified_by: list[str]
 
 

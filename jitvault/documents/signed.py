@@ -11,12 +11,13 @@ garbage.
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
-from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, BeforeValidator, Field, TypeAdapter, ValidationError
 from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import Signature, SSlibKey  # type: ignore[attr-defined]
@@ -33,6 +34,25 @@ Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 # Notes are printed on other people's terminals.
 Note = Annotated[str, Prose(500)] | Literal[""]
 Called = Annotated[str, Prose(255)] | Literal[""]
+_TIME = re.compile(
+    "[0-9]{4}-[0-9]{2}-[0-9]{2}T(?!24)[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})"
+)
+
+
+def _in_utc(text: object) -> datetime:
+    """Return a signed time in UTC.
+
+    Only a form that every reader takes for the same time is one. Raises ValueError.
+    """
+    if not isinstance(text, str) or not _TIME.fullmatch(text):
+        raise ValueError("expected a time of RFC 3339 with at most six digits after the second")
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except OverflowError:
+        raise ValueError("in UTC there is no such time") from None
+
+
+SignedTime = Annotated[AwareDatetime, BeforeValidator(_in_utc)]
 _NOTE: TypeAdapter[str] = TypeAdapter(Note)
 _CALLED: TypeAdapter[str] = TypeAdapter(Called)
 _signed = converter(SignedByPerson)
@@ -45,7 +65,7 @@ class SignedDocument(Strict):
     task: Identifier
     entity: str = Field(max_length=64)
     nonce: str = Field(max_length=64)
-    at: AwareDatetime
+    at: SignedTime
 
 
 class SubmitDocument(SignedDocument):
@@ -64,7 +84,7 @@ class GrantDocument(SignedDocument):
 
     kind: Literal["grant"]
     spec_digest: Digest
-    queued_until: AwareDatetime | None = None
+    queued_until: SignedTime | None = None
 
 
 class EndDocument(SignedDocument):
@@ -88,7 +108,7 @@ class ExtendDocument(SignedDocument):
 
     kind: Literal["extend"]
     digest: Digest
-    ends_at: AwareDatetime
+    ends_at: SignedTime
     seconds: int = Field(ge=1, le=MAX_DURATION // timedelta(seconds=1))
     reason: Annotated[str, Prose(500)]
     cancels: str | None = Field(default=None, max_length=64)
@@ -108,7 +128,7 @@ class DecisionDocument(SignedDocument):
     decision: Literal["approve", "deny"]
     groups: tuple[Annotated[str, Field(max_length=64)], ...] = Field(min_length=1, max_length=32)
     reason: Note
-    expires_at: AwareDatetime
+    expires_at: SignedTime
 
 
 class WithdrawDocument(SignedDocument):

@@ -2,7 +2,8 @@
 
 1. The bytes have the digest that stands beside them, and are what the evidence calls them.
 2. They are about the serial number that the evidence names; that it is the lease's own, its issue line alone shows.
-3. An OCSP response calls it revoked for good, as of the lease's end or later; a certificate was over before the seal.
+3. An OCSP response calls it revoked for good, as of the lease's end or later; a certificate was over before the seal,
+   and before the last line of the files: when the task was sealed is the worker's word.
 4. An issuer that the auditor brings signed them.
 
 The certificate of an issuer in the receipt would be the worker's word, so there is none: without the auditor's, the
@@ -45,15 +46,18 @@ class IssuerAnswers:
     problems: list[Problem] = field(default_factory=list)
 
 
-def read_answers(receipt: Receipt, issuers: Sequence[x509.Certificate]) -> IssuerAnswers:
-    """Return what the issuers of certificates signed about the receipt's leases."""
-    answers = IssuerAnswers()
+def read_answers(receipt: Receipt, issuers: Sequence[x509.Certificate], last: datetime | None) -> IssuerAnswers:
+    """Return what the issuers of certificates signed about the receipt's leases.
+
+    `last` is the time of the last line of the audit files, None without any.
+    """
+    answers, over_by = IssuerAnswers(), min(receipt.sealed_at, last or receipt.sealed_at)
     for credential in credentials(receipt):
         answer = credential.evidence(TARGET_N)
         if not isinstance(answer, SignedAnswer):
             continue
         at = credential.at(TARGET_N, "evidence")
-        why, *fields = _contradiction(answer, credential, receipt.sealed_at, issuers)
+        why, *fields = _contradiction(answer, credential, over_by, issuers)
         if why:
             answers.problems.append(Problem(why, tuple(f"{at}/{name}" for name in fields)))
         if not why and _is_signed(answer, issuers):
@@ -64,7 +68,7 @@ def read_answers(receipt: Receipt, issuers: Sequence[x509.Certificate]) -> Issue
 
 
 def _contradiction(
-    answer: SignedAnswer, credential: Credential, sealed_at: datetime, issuers: Sequence[x509.Certificate]
+    answer: SignedAnswer, credential: Credential, over_by: datetime, issuers: Sequence[x509.Certificate]
 ) -> tuple[str, ...]:
     """Return why what was signed does not show the end, and the fields that say so.
 
@@ -78,7 +82,7 @@ def _contradiction(
     if sha256_hex(answer.der) != answer.sha256:
         return "what the issuer signed has another digest", "der", "sha256"
     try:
-        serial, why = _read(answer.form, answer.der, credential, sealed_at)
+        serial, why = _read(answer.form, answer.der, credential, over_by)
     except UNREADABLE:
         return f"what the issuer signed cannot be read as {answer.form}", "form", "der"
     # 2
@@ -90,12 +94,12 @@ def _contradiction(
     return why, "der"
 
 
-def _read(form: SignedForm, der: bytes, credential: Credential, sealed_at: datetime) -> tuple[int, str]:
+def _read(form: SignedForm, der: bytes, credential: Credential, over_by: datetime) -> tuple[int, str]:
     """Return whose serial number the bytes show, and why they do not show its end. Raises UNREADABLE."""
     # 3
     if form is SignedForm.CERTIFICATE:
         certificate = x509.load_der_x509_certificate(der)
-        if certificate.not_valid_after_utc >= sealed_at:
+        if certificate.not_valid_after_utc >= over_by:
             return certificate.serial_number, "the certificate was valid when the task was sealed"
         return certificate.serial_number, ""
     (single,) = ocsp.load_der_ocsp_response(der).responses

@@ -85,6 +85,7 @@ def read_content(payload: bytes) -> Statement:
         plain = msgspec.json.decode(payload, type=dict[str, Any])
         content = msgspec.json.decode(payload, type=Statement)
         expected = msgspec.to_builtins(content)
+        canonical = canonical_bytes(expected)
     except msgspec.ValidationError as error:
         place, why = one_line(place_of(error)), one_line(str(error))
         raise SecurityFinding(f"what was signed is no receipt, at {place or 'its root'}: {why}", hint=_HINT) from None
@@ -93,7 +94,7 @@ def read_content(payload: bytes) -> Statement:
     # a time or a number can be written in several ways, and then two programs could read two receipts
     for place in differences(plain, expected):
         raise SecurityFinding(f"what was signed is not in canonical form, at {one_line(place)}", hint=_HINT)
-    if canonical_bytes(expected) != payload:
+    if canonical != payload:
         # one key twice, for example
         raise SecurityFinding("what was signed is not in canonical form, so two readers can differ", hint=_HINT)
     return content

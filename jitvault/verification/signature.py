@@ -19,7 +19,9 @@ from jitvault.formats.shorten import one_line
 from jitvault.verification.keys import ReceiptKey
 
 MAX_RECEIPT = 64 * 1024 * 1024
-_KEY_ID = re.compile(rf"{RECEIPT_KEY}:v([1-9][0-9]{{0,8}})")
+VERSION = re.compile("[1-9][0-9]{0,8}")
+"""The version of a key, as a key id has it."""
+_KEY_ID = re.compile(rf"{RECEIPT_KEY}:v({VERSION.pattern})")
 _HINT = "`jitvault report TASK --receipt FILE` writes a receipt."
 _MISTRUST = "Nothing in it can be believed. Get receipt and key again, each from its own source (docs/auditors.md)."
 _FIELDS = {"payload", "payloadType", "signatures"}

@@ -37,7 +37,7 @@ from jitvault.model.signed_document import SignedByPerson
 from jitvault.verification.embedded_documents import D, EmbeddedDocument, EmbeddedDocuments, EmbeddedExtension
 from jitvault.verification.outcome import Problem
 from jitvault.verification.receipt import PREDICATE, differences
-from jitvault.verification.signature import is_signed
+from jitvault.verification.signature import VERSION, is_signed
 from jitvault.verification.signed_ends import end_problems, freeze_problems
 from jitvault.verification.trust import Trust
 
@@ -103,7 +103,7 @@ class _Reader:
             return None
         key, _, version = signature.keyid.rpartition(":v")
         entity = document.entity
-        if key != signer_key(entity) or not version.isdecimal():
+        if key != signer_key(entity) or not VERSION.fullmatch(version):
             self._note(f"a document of entity {one_line(entity)} is signed by another", f"{at}/keyid")
             return None
         # 2
@@ -138,7 +138,8 @@ def _request_problems(statement: Statement, embedded: EmbeddedDocuments) -> Iter
         # a template without parameters needs none, and why it is needed decides nothing
         asked = [{"template": one.get("template"), "with": one.get("with", {})} for one in asked]
     for name, stated, signed in (("intent", receipt.intent, body.get("intent")), ("access", access, asked)):
-        if any(differences(stated, signed)):
+        # the place of a difference of the whole is the empty text
+        if [*differences(stated, signed)]:
             yield Problem(f"the signed request has another {name}", (f"{at}/payload", f"{PREDICATE}/{name}"))
 
 

@@ -83,7 +83,8 @@ def verify(
     signed = open_envelope(data, keys)
     statement = read_content(signed.payload)
     receipt, embedded = statement.predicate, read_documents(statement, trust)
-    answers = read_answers(receipt, trust.issuers)
+    scan = scan_files(receipt, files) if files else None
+    answers = read_answers(receipt, trust.issuers, scan.last if scan is not None else None)
     outcome = Outcome(remarks=list(_remarks(receipt)))
     outcome.checked += [
         _signature(signed, receipt),
@@ -96,7 +97,6 @@ def verify(
     if history is not None:
         seen = f"the {receipt.chain.events} events of the history end in the hash that the receipt names"
         outcome.checked.append(Checked("history", seen, tuple(history_problems(statement, history))))
-    scan = scan_files(receipt, files) if files else None
     outcome.checked += [*_audit_checks(receipt, scan, trust), check_callers(receipt, scan, trust)]
     outcome.checked.append(_closing(receipt, answers))
     outcome.not_checked += _not_checked(receipt, signed, scan, trust, has_history=history is not None)

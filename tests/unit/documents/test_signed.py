@@ -92,6 +92,14 @@ def test_a_field_more_or_less_is_refused(model: type[SignedDocument]) -> None:
         (DecisionDocument, "decision", "perhaps"),
         (DecisionDocument, "expires_at", "tomorrow"),
         (DecisionDocument, "expires_at", "2030-01-01T00:00:00"),
+        (DecisionDocument, "expires_at", "2030-13-01T00:00:00Z"),
+        # to the nanosecond, two readers can round to two times
+        (DecisionDocument, "expires_at", "2030-01-01T00:00:00.1234567Z"),
+        (DecisionDocument, "expires_at", "2030-01-01 00:00Z"),
+        (DecisionDocument, "expires_at", "1893456000"),
+        # in UTC these are before the first year and after the last one
+        (DecisionDocument, "expires_at", "0001-01-01T00:00:00+23:00"),
+        (GrantDocument, "queued_until", "9999-12-31T23:59:59-23:00"),
         (DecisionDocument, "digest", "sha256:short"),
         (DecisionDocument, "groups", []),
         (DecisionDocument, "revision", 0),

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jitvault.errors import SecurityFinding
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.verification.outcome import Basis
 from jitvault.verification.trust import Trust
 
@@ -110,6 +111,18 @@ def test_a_certificate_that_expired_before_the_seal_shows_that_itself(forger: Fo
     assert f"{AT}/der" in refused and f"WRONG   {AT}/der" in said
 
 
+def test_a_certificate_that_lives_is_not_over_since_its_receipt_is_dated_later(forger: Forger) -> None:
+    """When the task was sealed is the word of whoever had the receipt signed; the files' last line is not."""
+    lives_on = SEALED + timedelta(days=900)
+
+    def dated_later(told: Told) -> None:
+        answer(CA.leaf(SERIAL, ends=lives_on).public_bytes(DER), form="certificate")(told)
+        told["sealed_at"] = rfc3339(lives_on + SECOND)
+
+    refused, _, said = results(forger, dated_later, CA)
+    assert f"{AT}/der" in refused and f"WRONG   {AT}/der" in said
+
+
 def held(flag: x509.ReasonFlags) -> bytes:
     return revoked(reason=flag)
 
@@ -149,7 +162,7 @@ def test_an_answer_of_a_form_that_there_is_not_is_refused(forger: Forger) -> Non
     receipt = forger.receipt(answer(revoked(), form="crl"), TASK)
     with pytest.raises(SecurityFinding, match=f"{AT}/form"):
         forger.verify(receipt, trust=KNOWN)
-    assert f"{AT}/der, {AT}/form: there is no such form" in forger.said(receipt, forger.log())
+    assert f"WRONG   {AT}/form: " in forger.said(receipt, forger.log())
 
 
 def test_bytes_that_were_too_many_are_attested_by_their_digest(forger: Forger) -> None:
