@@ -318,7 +318,8 @@ def read_record(connection: Connection, task_id: str, *, known: tuple[Event, ...
     revisions = of_task(connection, RevisionRow, task_id, "revision")
     current = next((r for r in revisions if r.revision == task.revision), None)
     if current is None:
-        raise LedgerUnavailable(f"the ledger has no revision {task.revision} of task {task_id}")
+        # no more than one task is to stand still
+        raise CorruptRecord(f"there is no revision {task.revision}")
     return TaskRecord(
         task=task,
         revision=current,

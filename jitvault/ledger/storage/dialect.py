@@ -6,7 +6,6 @@ common to both.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
@@ -128,14 +127,12 @@ class Store(Protocol):
 
 
 def from_json(text: str | bytes) -> Any:
-    """Decode JSON. Raises CorruptRecord."""
+    """Decode JSON.
+
+    Raises CorruptRecord, also for what is no JSON and the standard library takes: Infinity, or half of a character.
+    """
     try:
         return msgspec.json.decode(text)
-    except (ValueError, TypeError, RecursionError):
-        # msgspec refuses some of what the standard library takes, such as Infinity; an edited row may contain it.
-        pass
-    try:
-        return json.loads(text)
     except (ValueError, TypeError, RecursionError) as error:
         raise CorruptRecord(f"a column is no JSON ({type(error).__name__})") from None
 

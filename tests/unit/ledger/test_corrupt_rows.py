@@ -26,10 +26,14 @@ EDITS = {
     "a receipt": "UPDATE tasks SET receipt = '5'",
     "an event that is no JSON": "UPDATE events SET body = '{'",
     "an event that nests deeply": f"UPDATE events SET body = '{'[' * 100_000}'",
+    "an event with a number that JSON cannot hold": """UPDATE events SET body = '{"a":1e400}'""",
+    "an event with half of a character as a name": r"""UPDATE events SET body = '{"\udfff":1}'""",
     "an event that is no object": "UPDATE events SET body = 'null'",
     "a lease": "UPDATE leases SET issued_at = 'x'",
     "a lease's path": "UPDATE leases SET path = x'ff'",
     "a check": "UPDATE checks SET evidence = x'00'",
+    "a check of half of a character": r"""UPDATE checks SET evidence = '{"kind":"\ud800"}'""",
+    "a revision that there is not": "UPDATE tasks SET revision = 7",
     "an operation": "UPDATE operations SET sent_at = ''",
 }
 
