@@ -74,19 +74,17 @@ def scope(text: str, within: str) -> tuple[int, int]:
         raise Stale(f"{within} is defined {len(found)} times")
     ((first, last),) = found
     lines = text.split("\n")
-    begin = len("\n".join(lines[: first - 1]))
-    return begin, len("\n".join(lines[:last]))
+    return len("\n".join(lines[: first - 1])), len("\n".join(lines[:last]))
 
 
-@lru_cache(1000)
-def _definitions(text: str) -> list[tuple[str, tuple[int, int]]]:
-    """Return the first and the last line of each definition. The tables name each file many times."""
-    return [(name, _lines(node)) for name, node in _named(ast.parse(text), "")]
+@lru_cache(None)
+def _definitions(text: str) -> tuple[tuple[str, tuple[int, int]], ...]:
+    """Return each definition's qualified name, with its first line and its last."""
+    return tuple((name, (_first_line(node), node.end_lineno or 0)) for name, node in _named(ast.parse(text), ""))
 
 
-def _lines(node: ast.stmt) -> tuple[int, int]:
-    first = min(each.lineno for each in (node, *getattr(node, "decorator_list", ())))
-    return first, node.end_lineno or first
+def _first_line(node: ast.stmt) -> int:
+    return min(each.lineno for each in (node, *getattr(node, "decorator_list", ())))
 
 
 def _named(node: ast.AST, prefix: str) -> Iterator[tuple[str, ast.stmt]]:

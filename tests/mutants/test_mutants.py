@@ -18,13 +18,13 @@ WHOLE = "tests/unit/lifecycle/confirmation/test_checks.py"
 NARROW = f"{WHOLE}::test_tidying_tokens_is_a_hazard_to_a_token"
 
 
-def _meant(definition: str) -> str:
-    """The code of a definition, however deep, without its comments and its layout. Raises SyntaxError."""
-    deep = definition.lstrip("\n")[:1].isspace()
-    return ast.dump(ast.parse(f"if deep:\n{definition}" if deep else definition))
+def _meaning(code: str) -> str:
+    """Return what is compared of a file, or of one definition in it, which may be indented."""
+    code = code.strip("\n")
+    return ast.dump(ast.parse(f"if 1:\n{code}" if code[0] == " " else code))
 
 
-@lru_cache(8)
+@lru_cache(None)
 def _read(file: str) -> str:
     return (ROOT / file).read_text()
 
@@ -52,15 +52,15 @@ def test_the_mutations_of_a_table_still_apply(table: str) -> None:
 def _why_it_cannot_be_seen(mutation: Mutation) -> str:
     if stale := mutation.why_stale(ROOT):
         return stale
-    text = (ROOT / mutation.file).read_text()
     if mutation.file.endswith(".py"):
+        text = _read(mutation.file)
+        mutant = mutation.applied(text)
+        begin, end = scope(text, mutation.within)
         try:
-            begin, end = scope(text, mutation.within)
-            mutant = mutation.applied(text)
-            changes = _meant(mutant[begin : end + len(mutant) - len(text)]) != _meant(text[begin:end])
+            after = _meaning(mutant[begin : end + len(mutant) - len(text)])
         except SyntaxError as error:
             return f"it is no Python any more: {error}"
-        if not changes:
+        if after == _meaning(text[begin:end]):
             return "it changes nothing"
     named = [(file, name) for file, _, name in (test.partition("::") for test in mutation.tests) if name]
     missing = [name for file, name in named if f"def {name}(" not in _read(file)]
