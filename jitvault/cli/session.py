@@ -55,7 +55,6 @@ from jitvault.model.event_bodies import StatedError
 from jitvault.model.finding import describe_finding
 from jitvault.model.states import BEFORE_GRANT, LIVE_STATES, EndReason, State
 from jitvault.provision.names import KV_MOUNT
-from jitvault.recovery.lost_task import advance_or_end_lost
 from jitvault.settings import Settings, load, misspelt
 from jitvault.vault.client import Vault
 from jitvault.wiring import Wiring
@@ -65,7 +64,6 @@ if TYPE_CHECKING:
 
 # denied (a freeze), invalid (a template lost its check), a security finding: waiting does not help, a person has to act
 _FINAL = frozenset({Denied.exit_code, InvalidInput.exit_code, SecurityFinding.exit_code})
-_NOTIFY_S = 1.0
 # a worker answers within a second or two
 _LONG_S = 5.0
 _START = "If none is running, start one: `jitvault worker`, or `jitvault worker --once`."
@@ -289,21 +287,6 @@ def wait_for_worker(
             waits(f"No worker has answered yet{_held_up(document)}. {_START} This command waits {left} more.")
         waiting.rest()
         document = published(wiring, task_id)
-
-
-def end_without_worker(wiring: Wiring, task_id: str, wait: float) -> PublishedTask:
-    """End a task with the worker's identity, where no worker does: break glass.
-
-    Nothing new is begun after `wait` seconds.
-    """
-    waits(f"No worker ends task {task_id}: this command does, with the worker's identity.")
-    notifier = wiring.teller
-    deadline = wiring.clock.monotonic() + wait
-    try:
-        advance_or_end_lost(wiring.worker, task_id, hint=wiring.person.entity, deadline=deadline)
-    finally:
-        notifier.tell_for(_NOTIFY_S)
-    return known(wiring, task_id)
 
 
 def _raise_not_done(

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from commands import EXAMPLE
+from forked import run_forked
 
 SPEC = EXAMPLE.read_text()
 
 
 def run(home: Path, *args: str, **extra: str) -> subprocess.CompletedProcess[str]:
     environment = {"HOME": str(home), "COLUMNS": "80", **extra}
-    argv = [sys.executable, "-m", "jitvault", *args]
-    return subprocess.run(argv, capture_output=True, text=True, env=environment, cwd=home, timeout=60, check=False)
+    return run_forked(args, environment, cwd=home)
 
 
 @pytest.mark.parametrize(

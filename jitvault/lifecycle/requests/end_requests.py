@@ -40,6 +40,6 @@ def _asked(documents: Documents, entity: str, task_id: str) -> dict[str, str] | 
     with suppress(SecurityFinding, VaultRefused):
         stored = documents.read(request_path(entity, task_id, "end"))
         if stored is not None:
-            paper = parse_signed(EndDocument, payload_of(stored.document), task=task_id, entity=entity)
-            return {"at": rfc3339(stored.written_at), "reason": paper.reason, "note": paper.note}
+            document = parse_signed(EndDocument, payload_of(stored.document), task=task_id, entity=entity)
+            return {"at": rfc3339(stored.written_at), "reason": document.reason, "note": document.note}
     return None
