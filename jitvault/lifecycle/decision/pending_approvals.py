@@ -190,10 +190,10 @@ def barring_part(revision: Revision, entity: str, obligations: Obligations) -> s
     return None if part == "owner" and obligations.owner_may_approve else part
 
 
-def can_count(paper: DecisionDocument, written_at: datetime, subject: ApprovalSubject | None, now: datetime) -> bool:
+def can_count(decision: DecisionDocument, written_at: datetime, subject: ApprovalSubject | None, now: datetime) -> bool:
     """Return whether a decision is about what is decided about now, and no approval that has expired."""
-    is_over = paper.decision == "approve" and min(paper.expires_at, written_at + APPROVAL_LIFE) <= now
-    return subject is not None and paper.digest == subject.digest and not is_over
+    is_over = decision.decision == "approve" and min(decision.expires_at, written_at + APPROVAL_LIFE) <= now
+    return subject is not None and decision.digest == subject.digest and not is_over
 
 
 def _signed_at(person: Person, subject: ApprovalSubject) -> datetime | None:
@@ -203,8 +203,8 @@ def _signed_at(person: Person, subject: ApprovalSubject) -> datetime | None:
     if stored is None or stored.written_at <= subject.document.written_at:
         return None
     with suppress(SecurityFinding):
-        paper = parse_signed(DecisionDocument, payload_of(stored.document), task=task_id, entity=person.entity)
-        if paper.decision == "approve" and can_count(paper, stored.written_at, subject, person.clock.agreed()):
+        decision = parse_signed(DecisionDocument, payload_of(stored.document), task=task_id, entity=person.entity)
+        if decision.decision == "approve" and can_count(decision, stored.written_at, subject, person.clock.agreed()):
             return stored.written_at
     return None
 

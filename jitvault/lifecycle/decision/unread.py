@@ -72,9 +72,9 @@ def unread_documents(
             stored = person.documents.read(path)
             if stored is None or (model is not EndDocument and _is_read(stored.written_at, published, now)):
                 continue
-            paper = parse_signed(model, payload_of(stored.document), task=task_id, entity=entity)
-            if not isinstance(paper, DecisionDocument) or can_count(paper, stored.written_at, subject, now):
-                found.append(_unread(paper, authors.get(entity, entity), rfc3339(stored.written_at)))
+            document = parse_signed(model, payload_of(stored.document), task=task_id, entity=entity)
+            if not isinstance(document, DecisionDocument) or can_count(document, stored.written_at, subject, now):
+                found.append(_unread(document, authors.get(entity, entity), rfc3339(stored.written_at)))
     return sorted(found, key=lambda one: one.at)
 
 
@@ -109,13 +109,13 @@ def _names(documents: Documents, folder: str) -> list[str]:
     return []
 
 
-def _unread(paper: SignedDocument, by: str, at: str) -> UnreadDocument:
-    match paper:
+def _unread(document: SignedDocument, by: str, at: str) -> UnreadDocument:
+    match document:
         case EndDocument():
-            return UnreadDocument(paper.kind, by, at, paper.reason, paper.note)
+            return UnreadDocument(document.kind, by, at, document.reason, document.note)
         case DecisionDocument():
-            return UnreadDocument(paper.decision, by, at, None, paper.reason)
+            return UnreadDocument(document.decision, by, at, None, document.reason)
         case ExtendDocument() | WithdrawDocument():
-            return UnreadDocument(paper.kind, by, at, None, paper.reason)
+            return UnreadDocument(document.kind, by, at, None, document.reason)
         case _:
-            return UnreadDocument(paper.kind, by, at, None, "")
+            return UnreadDocument(document.kind, by, at, None, "")

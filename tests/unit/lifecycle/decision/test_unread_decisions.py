@@ -33,7 +33,7 @@ SIGNED: dict[str, Any] = {
     ],
 )
 def test_what_waits_for_a_worker_can_still_count(changes: dict[str, Any], after: timedelta, *, counts: bool) -> None:
-    paper = DecisionDocument(**{**SIGNED, **changes})
+    decision = DecisionDocument(**{**SIGNED, **changes})
     subject = approval_subject(honest(state=State.PENDING_APPROVAL))
-    assert can_count(paper, NOW, subject, NOW + after) is counts
-    assert not can_count(paper, NOW, None, NOW)
+    assert can_count(decision, NOW, subject, NOW + after) is counts
+    assert not can_count(decision, NOW, None, NOW)
