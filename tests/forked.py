@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -24,7 +25,6 @@ from multiprocessing.connection import wait
 from multiprocessing.reduction import DupFd
 from pathlib import Path
 from pkgutil import walk_packages
-from tempfile import TemporaryDirectory
 from threading import Lock, Thread
 from typing import Any
 
@@ -177,7 +177,7 @@ def run_in_bytes(
     cwd: Path | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
     """The same with bytes."""
-    with TemporaryDirectory(prefix="jitvault-test-") as name:
+    with tempfile.TemporaryDirectory(prefix="jitvault-test-") as name:
         place, *printed = (Path(name) / stream for stream in ("in", "out", "err"))
         place.write_bytes(given)
         with _opened(place, *printed) as streams:
@@ -212,7 +212,7 @@ def write_program(path: Path) -> None:
 @cache
 def _door() -> str:
     """Where this process is asked to fork by programs of shells."""
-    directory = TemporaryDirectory(prefix="jitvault-test-")
+    directory = tempfile.TemporaryDirectory(prefix="jitvault-test-")
     atexit.register(directory.cleanup)
     door = socket.socket(socket.AF_UNIX)
     door.bind(f"{directory.name}/door")
@@ -288,6 +288,8 @@ def _become(
         os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
+    # a TMPDIR of its own counts, whatever the server has looked for before
+    tempfile.tempdir = None
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
