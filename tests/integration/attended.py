@@ -65,5 +65,6 @@ def wait_for(what: Callable[[], Any], seconds: float = 20) -> Any:
     deadline = time.monotonic() + seconds
     while not (found := what()):
         assert time.monotonic() < deadline, what
-        time.sleep(0.02)
+        # to look often takes the processor from those who are waited for
+        time.sleep(0.05)
     return found
