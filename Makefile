@@ -37,9 +37,10 @@ $(FRAMEWORKS)/.installed: requirements/frameworks.txt pyproject.toml | $(STAMP)
 demo: $(STAMP)
 	$(BIN)/jitvault demo
 
-# all tests without servers, every command, and one server test for each promise of the threat model (tests/tiers.py)
+# all tests without servers, with fewer examples, every command, and one server test for each promise of the threat model
+# (tests/tiers.py)
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not thorough"
+	$(BIN)/python -m pytest -m "not thorough" --hypothesis-profile=short
 
 # everything: about an hour on two cores
 test-all: $(STAMP) frameworks

@@ -92,7 +92,7 @@ def _postgresql(directory: Path) -> Iterator[Database]:
 
 
 def _made(ledger: str) -> Database:
-    database = raw(ledger, create=True)
+    database = raw(ledger)
     upgrade(database)
     return database
 

@@ -32,7 +32,7 @@ class Scene:
 
     def __init__(self, world: World, directory: Path) -> None:
         ledger = f"sqlite:///{directory / 'ledger.db'}"
-        upgrade(raw(ledger, create=True))
+        upgrade(raw(ledger))
         variables = env(world, ledger, directory / "unused.yaml")
         # given, not taken from the environment: whose benchmarks these are must not matter
         self.settings = Settings.model_validate(

@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 from commands import EXAMPLE, SPEC, Quick
+from dsse import pae
 from ledgers import address, bind, new_place
 
 from jitvault.sandbox.servers import running_servers
@@ -59,8 +60,7 @@ def unpack(home: Path, *, forged: bool) -> None:
     if forged:
         payload = payload.replace(b'"revision":1', b'"revision":2')
         envelope["payload"] = base64.b64encode(payload).decode()
-    kind = envelope["payloadType"].encode()
-    (home / "signed.bin").write_bytes(b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload))
+    (home / "signed.bin").write_bytes(pae(payload, envelope["payloadType"]))
     (home / "signature.bin").write_bytes(base64.b64decode(envelope["signatures"][0]["sig"]))
     (home / "envelope.json").write_text(json.dumps(envelope))
 

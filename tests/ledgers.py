@@ -61,7 +61,7 @@ class Shelf:
         """The URL by which a worker uses a new ledger with nothing in it."""
         if not self._has_one:
             self._run(f"CREATE DATABASE {_MADE}")
-            database = raw(self._url(_MADE), create=True)
+            database = raw(self._url(_MADE))
             upgrade(database)
             database.close()
             self._run(f"CREATE ROLE {_WORKER} LOGIN PASSWORD '{self._password}'")
@@ -147,7 +147,7 @@ def new_file(file: Path) -> Path:
 def _made_file() -> Path:
     directory = TemporaryDirectory(prefix="jitvault-ledgers-", ignore_cleanup_errors=True)
     file = Path(directory.name) / "ledger.db"
-    database = raw(str(file), create=True)
+    database = raw(str(file))
     upgrade(database)
     database.close()
     atexit.register(directory.cleanup)

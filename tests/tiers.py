@@ -32,7 +32,7 @@ def mark_thorough(items: Sequence[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and _is_again_on_postgresql(item):
             item.add_marker("thorough")
-        if not item.path.is_relative_to(ON_SERVERS) or item.get_closest_marker("brief"):
+        if not item.path.is_relative_to(ON_SERVERS):
             continue
         name = getattr(item, "originalname", item.name)
         if name not in names or name in seen:

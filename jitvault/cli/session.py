@@ -108,18 +108,6 @@ def administrator(wiring: Wiring, command: str) -> Vault:
     return wiring.vault(token)
 
 
-def open_to_ask() -> Wiring:
-    """Return the adapters of a command that signs for access: a request, or an approval.
-
-    Where the worker's identity is, its ledger is as well. One that is missing or another installation's means that
-    these settings do not belong to this Vault, so nothing is signed. Raises UsageError, LedgerUnavailable.
-    """
-    wiring = open_session()
-    if wiring.has_worker:
-        wiring.check_owner()
-    return wiring
-
-
 def ledger_to_read(wiring: Wiring) -> Ledger:
     """Return the ledger for a command that shows what it knows.
 

@@ -47,7 +47,7 @@ class TemplateState:
 
     `why_not` says why none is, and is None where they are. `checked_at` is the oldest result of its paths. An `exempt`
     template has no check. `seen` says that the engine's role and the probe were compared with the record as well.
-    `mend` is what has to be done before a check where a check would fail for the same reason. `told` are the remarks of
+    `mend` is what has to be done before a check where a check would fail for the same reason. `remarks` are those of
     a passed check.
     """
 
@@ -58,7 +58,7 @@ class TemplateState:
     checked_at: datetime | None
     seen: bool
     mend: str = ""
-    told: Sequence[str] = ()
+    remarks: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ def _template(template: TemplateState, now: datetime) -> Check:
         return about.warn(f"not granted: {template.why_not}", mend)
     if template.exempt:
         return about.ok("granted; an end is revoked at Vault, and the target is not asked: the template says why")
-    passed = "; ".join((f"its check passed {_ago(now, template.checked_at)}", *template.told))
+    passed = "; ".join((f"its check passed {_ago(now, template.checked_at)}", *template.remarks))
     if not template.seen:
         why = f"{passed} by its record; whether the engine's role has changed since was not checked"
         return about.skipped(Unknown(why, _ASK_AS_WORKER))

@@ -172,7 +172,7 @@ def _state(vault: Vault, template: AccessTemplate, engines: Mapping[str, Engine]
         name=template.name,
         why_not=why.said if why else None,
         mend=why.mend if why else "",
-        told=remarks_of(document),
+        remarks=remarks_of(document),
         failed=state == "failed",
         exempt=exempt,
         checked_at=min((result.at for result in record.paths.values()), default=None) if record else None,

@@ -50,7 +50,7 @@ class Basis:
 class Result(Strict):
     """The result of one check of one Vault path.
 
-    `failed` names the failures, in the order of the `steps`. `told` is what people have to read although it is no
+    `failed` names the failures, in the order of the `steps`. `remarks` is what people have to read although it is no
     failure.
     """
 
@@ -61,7 +61,7 @@ class Result(Strict):
     at: AwareDatetime
     failed: Annotated[tuple[Failure, ...], Field(max_length=MAX_FAILURES)]
     steps: Annotated[int, Field(ge=1, le=1000)] = _FIRST_STEPS
-    told: Annotated[tuple[Failure, ...], Field(max_length=MAX_FAILURES)] = ()
+    remarks: Annotated[tuple[Failure, ...], Field(max_length=MAX_FAILURES)] = ()
 
     @property
     def basis(self) -> Basis:
@@ -144,7 +144,7 @@ def remarks_of(document: Mapping[str, Any] | None) -> tuple[str, ...]:
     record = read_record(document)
     if record is None:
         return ()
-    return tuple(dict.fromkeys(remark for result in record.paths.values() for remark in result.told))
+    return tuple(dict.fromkeys(remark for result in record.paths.values() for remark in result.remarks))
 
 
 def as_recorded(document: Mapping[str, Any] | None, template: AccessTemplate) -> str:

@@ -45,6 +45,14 @@ class Engine(ABC):
     trial: Trial | None = None
     """What a template check tries with a credential; it needs a probe."""
 
+    @property
+    def mount_type(self) -> str:
+        """Return the type that Vault gives the engine's mounts.
+
+        It is the engine's name unless the engine says otherwise. Two engines can share a type, such as `database`.
+        """
+        return self.name
+
     @abstractmethod
     def snapshot(self, read: Read, mount: str, path: str) -> dict[str, Any]:
         """Return the configuration that decides about a path's credentials.
@@ -326,14 +334,14 @@ class After:
     """What a revoked credential can still do, while a template is checked.
 
     `works` says that it can do more than it may, and `stays` that people have to end it then. `seen` says what was
-    looked at and what was not, `mend` what to do if it works. An administrator has to read what is `told` even if
-    nothing is wrong.
+    looked at and what was not, `mend` what to do if it works. `is_remark` says that an administrator has to read `seen`
+    even if nothing is wrong.
     """
 
     works: bool
     seen: str
     mend: str = ""
-    told: bool = False
+    is_remark: bool = False
     stays: bool = True
 
 

@@ -276,24 +276,6 @@ def connect(server: ServerAddress, limit: TimeLimit) -> OpenConnection:
         raise NotSent(_why(error)) from None
 
 
-def ask_once(
-    server: ServerAddress,
-    method: str,
-    path: str,
-    headers: Mapping[str, str],
-    body: bytes | None,
-    limit: TimeLimit,
-    *,
-    most: int | None = MOST,
-) -> Answer:
-    """Send one request over a connection of its own, as `OpenConnection.ask` does."""
-    connection = connect(server, limit)
-    try:
-        return connection.ask(method, path, headers, body, limit, most=most)
-    finally:
-        connection.close()
-
-
 def _is_about_trust(error: ssl.SSLError) -> bool:
     """Return whether a handshake failed because of a certificate.
 

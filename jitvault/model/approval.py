@@ -31,7 +31,8 @@ class ApproverDecision:
     in now; of the groups that may approve, only those are listed for which the approver is registered and signed.
     `person` is who the approver is by the metadata of the entity, and `persons` adds who they are by registration.
     `written_at` is Vault's time of the document. `void` is the reason why an approval counts as absent (`withdrawn`
-    if the reason is that its author withdrew it); `barred` is the reason why nothing of this author counts.
+    if the reason is that its author withdrew it); `unregistered` is the reason why nothing of this author counts. Both
+    are found where the document is read (`lifecycle/requests/reader.py`), by the rules in `documents/approvers.py`.
     `envelope` is the document as its author signed it.
     """
 
@@ -47,7 +48,7 @@ class ApproverDecision:
     requester: str
     envelope: SignedByPerson
     void: str | None = None
-    barred: str | None = None
+    unregistered: str | None = None
     withdrawn: bool = False
     person: str = ""
     persons: frozenset[str] = frozenset()
@@ -224,12 +225,13 @@ def _why_not(
     barred: Mapping[str, str],
     now: datetime | None,
 ) -> str | None:
+    """Return why a decision does not count, else None; its own reasons were found when it was read."""
     if given.digest != subject.digest:
         return _about_another_digest(given, subject)
     if (given.revision, given.requester) != (subject.revision, subject.requester):
         return "decided about another revision or requester"
-    if given.barred:
-        return given.barred
+    if given.unregistered:
+        return given.unregistered
     if not set(obligations.deciders) & set(given.groups):
         return f"is not in {' or '.join(obligations.deciders)}"
     if given.decision == "approve" and given.entity_id in barred:

@@ -24,10 +24,6 @@ TARGET_N = 6
 """The check that the target itself answers."""
 
 
-NOT_ASKED = "revoked at Vault; the target was not asked"
-"""What is said of an end that rests on the audit stream alone, where another one is called proven."""
-
-
 QUIET_N = 7
 """The check that passes by time alone."""
 

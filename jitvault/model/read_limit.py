@@ -28,12 +28,11 @@ TASKS_PER_SECOND = 10
 class Quota:
     """A quota: at most `rate` requests a second of one client to `path`.
 
-    A client is a client address. `path` lies below the mount `mount` of type `engine`.
+    A client is a client address. `path` lies below the mount `mount`.
     """
 
     path: str
     mount: str
-    engine: str
     rate: int
 
 
@@ -57,7 +56,7 @@ def quotas(templates: Iterable[AccessTemplate], tasks_per_second: int) -> Iterat
             spec = template.spec
             before = found[path].rate if path in found else 0
             rate = max(before, spec.lease_budget * tasks_per_second)
-            found[path] = Quota(path, spec.mount, spec.engine, rate)
+            found[path] = Quota(path, spec.mount, rate)
     yield from (found[path] for path in sorted(found))
 
 

@@ -14,14 +14,14 @@ import signal
 import subprocess
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from jitvault.errors import UsageError
 from jitvault.formats.secret import Secret
-from jitvault.http.connection import NoAnswer, NotTrusted, ServerAddress, ask_once
+from jitvault.http.connection import NoAnswer, NotTrusted, ServerAddress, connect
 from jitvault.http.deadline_socket import TimeLimit
 
 SIGNATURE, NOTICE_ID = "X-Jitvault-Signature", "X-Jitvault-Notice"
@@ -83,7 +83,8 @@ class Webhook:
             parts = urlsplit(self.url)
             target = f"{parts.path or '/'}?{parts.query}".removesuffix("?")
             # only the status says whether it is delivered
-            answer = ask_once(server, "POST", target, headers, body, limit, most=None)
+            with closing(connect(server, limit)) as connection:
+                answer = connection.ask("POST", target, headers, body, limit, most=None)
         except NotTrusted:
             return "the webhook does not answer: its certificate is not trusted"
         except (NoAnswer, ValueError) as error:

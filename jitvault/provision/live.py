@@ -56,9 +56,9 @@ class Live:
         found = {name: root.read(f"sys/quotas/rate-limit/{name}") for name in names}
         return {name: dict(answer["data"]) for name, answer in found.items() if answer}
 
-    def is_engine(self, mount: str, engine: str) -> bool:
+    def is_mount(self, mount: str, type: str) -> bool:
         """Return whether a mount exists and is of that type."""
-        return bool(self.mounts.get(mount, {}).get("type") == engine)
+        return bool(self.mounts.get(mount, {}).get("type") == type)
 
     def full_path(self, path: str) -> str:
         """Return a path as a quota names it, with its namespace in front."""

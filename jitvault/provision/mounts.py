@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,7 +26,7 @@ class PlainKeys(Item):
 
     kind = "mount tuning"
     mount: str
-    engine: str
+    type: str
     keys: tuple[str, ...]
 
     @property
@@ -33,7 +34,7 @@ class PlainKeys(Item):
         return f"{self.mount}/"
 
     def step(self, live: Live) -> Step | None:
-        if not live.is_engine(self.mount, self.engine):
+        if not live.is_mount(self.mount, self.type):
             return None
         added = sorted(set(self.keys) - set(live.plain_response_keys(self.mount)))
         return self.update(f"audit_non_hmac_response_keys: add {key}" for key in added)
@@ -53,7 +54,7 @@ class Shortened(Item):
 
     kind = "engine configuration"
     mount: str
-    engine: str
+    type: str
     path: str
     longest: tuple[tuple[str, timedelta], ...]
     renew: str
@@ -64,7 +65,7 @@ class Shortened(Item):
         return self.path
 
     def step(self, live: Live) -> Step | None:
-        if not live.is_engine(self.mount, self.engine):
+        if not live.is_mount(self.mount, self.type):
             return None
         longest = dict(self.longest)
         too_long = self._too_long(live)
@@ -102,7 +103,7 @@ class ReadLimit(Item):
     def step(self, live: Live) -> Step | None:
         """Return the step; None where an administrator limits the path: Vault accepts one quota for it."""
         path = live.full_path(self.quota.path)
-        if not live.is_engine(self.quota.mount, self.quota.engine) or live.limited_by_others(path):
+        if self.quota.mount not in live.mounts or live.limited_by_others(path):
             return None
         found = live.quotas.get(name_of(path))
         if found is None:
@@ -118,19 +119,21 @@ class ReadLimit(Item):
 
 
 def plain_keys(templates: Mapping[str, AccessTemplate], engines: Mapping[str, Engine]) -> Iterator[PlainKeys]:
-    """Yield the plain response keys of each mount.
+    """Yield the plain response keys of each mount, which are none where no engine has a probe.
 
-    Raises InvalidInput where templates disagree on its engine.
+    Raises InvalidInput where templates disagree on its type.
     """
-    kinds: dict[str, str] = {}
+    types: dict[str, str] = {}
+    keys = defaultdict[str, set[str]](set)
     for name, template in sorted(templates.items()):
         mount = template.spec.mount
-        engine = template.spec.engine
-        if kinds.setdefault(mount, engine) != engine:
-            raise InvalidInput(f"template {name}: {mount}/ is engine {kinds[mount]} in another template")
-    for mount, engine in sorted(kinds.items()):
-        if (probe := engines[engine].probe) is not None:
-            yield PlainKeys(mount, engine, (probe.credential_key,))
+        engine = engines[template.spec.engine]
+        if types.setdefault(mount, engine.mount_type) != engine.mount_type:
+            raise InvalidInput(f"template {name}: {mount}/ is of the type {types[mount]} in another template")
+        if engine.probe is not None:
+            keys[mount].add(engine.probe.credential_key)
+    for mount in sorted(types):
+        yield PlainKeys(mount, types[mount], tuple(sorted(keys[mount])))
 
 
 def shortened(templates: Mapping[str, AccessTemplate], engines: Mapping[str, Engine]) -> Iterator[Shortened]:
@@ -141,11 +144,12 @@ def shortened(templates: Mapping[str, AccessTemplate], engines: Mapping[str, Eng
     found: dict[str, Shortened] = {}
     for template in templates.values():
         spec = template.spec
-        limits = engines[spec.engine].limits(spec)
+        engine = engines[spec.engine]
+        limits = engine.limits(spec)
         if limits is None:
             continue
         before = dict(found[limits.path].longest) if limits.path in found else {}
         least = {field: min(most, before.get(field, most)) for field, most in limits.longest.items()}
         longest = tuple(sorted((before | least).items()))
-        found[limits.path] = Shortened(spec.mount, spec.engine, limits.path, longest, limits.renew, limits.effect)
+        found[limits.path] = Shortened(spec.mount, engine.mount_type, limits.path, longest, limits.renew, limits.effect)
     yield from (found[path] for path in sorted(found))

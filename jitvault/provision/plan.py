@@ -57,9 +57,9 @@ def _missing(items: tuple[Item, ...], live: Live) -> Iterator[str]:
             continue
         found = live.mounts.get(item.mount)
         if found is None:
-            yield f"there is no secrets engine {item.mount}/ ({item.engine}), which templates use"
-        elif found.get("type") != item.engine:
-            yield f"the secrets engine {item.mount}/ is {found.get('type')}; templates expect {item.engine}"
+            yield f"there is no secrets engine {item.mount}/ ({item.type}), which templates use"
+        elif found.get("type") != item.type:
+            yield f"the secrets engine {item.mount}/ is {found.get('type')}; templates expect {item.type}"
     if AUDIT_DEVICE not in live.audit_devices:
         yield (
             f"there is no audit device {AUDIT_DEVICE}/: without it nothing can be granted or proven "

@@ -17,7 +17,7 @@ import os
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import timedelta
 from functools import cached_property
 from http import HTTPStatus
@@ -26,7 +26,7 @@ from typing import Any, Literal
 
 from jitvault.errors import VaultUnavailable, WrongState
 from jitvault.formats.server_product import Product
-from jitvault.http.connection import NoAnswer, ServerAddress, ask_once
+from jitvault.http.connection import NoAnswer, ServerAddress, connect
 from jitvault.http.deadline_socket import TimeLimit
 from jitvault.sandbox import vault_configuration
 from jitvault.sandbox.binary import Binary, find_binary
@@ -242,7 +242,8 @@ class VaultServer(Server):
         headers = {} if token is None else {"X-Vault-Token": token}
         sent = None if body is None else json.dumps(body).encode()
         limit = TimeLimit(seconds, time.monotonic() + seconds)
-        answer = ask_once(ServerAddress(self.host, self.port), method, path, headers, sent, limit)
+        with closing(connect(ServerAddress(self.host, self.port), limit)) as connection:
+            answer = connection.ask(method, path, headers, sent, limit)
         with suppress(ValueError):
             found = answer.json()
             if isinstance(found, dict):

@@ -40,15 +40,13 @@ _JUDGED = (frozenset(State) - OVER) | {State.UNVERIFIED}
 class Inventory:
     """What Vault lists, and what ledger and stream know.
 
-    `unread` are paths that the worker may not list although something can be there. `past` are such paths that only
-    tasks had which are over, and that are not provisioned for the worker any more. `skipped` is how many credentials
+    `unread` are paths that the worker may not list although something can be there. `skipped` is how many credentials
     were listed and not looked up.
     """
 
     canary: Canary
     paths: tuple[str, ...]
     unread: tuple[str, ...]
-    past: tuple[str, ...]
     ids: frozenset[str]
     listed: tuple[Listed, ...]
     skipped: int
@@ -88,7 +86,6 @@ def take_inventory(worker: WorkerContext) -> Inventory:
         canary=newest,
         paths=tuple(sorted(wanted.keys() - refused)),
         unread=tuple(sorted(path for path in refused if wanted[path])),
-        past=tuple(sorted(path for path in refused if not wanted[path])),
         ids=frozenset(ids),
         listed=_with_reasons(
             worker, [one for i in order[:MOST_LOOKUPS] if (one := _looked_up(worker, i, ids[i]))], newest.at

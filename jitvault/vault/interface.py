@@ -24,11 +24,10 @@ LEASE_NOT_FOUND = "lease not found"
 class WrappedToken:
     """The answer to a wrapped create.
 
-    The wrapping token, its accessor, and the accessor of the token inside.
+    The wrapping token, and the accessor of the token inside.
     """
 
     wrapping_token: Secret
-    wrapping_accessor: str
     wrapped_accessor: str
     creation_path: str
     wrap_ttl_s: int
@@ -48,7 +47,6 @@ class TokenFacts:
     path: str
     meta: Mapping[str, str]
     ttl_s: int
-    explicit_max_ttl_s: int
     orphan: bool
     renewable: bool
     issued_at: datetime | None

@@ -47,7 +47,6 @@ class Tokens:
         wrap = answer["wrap_info"]
         return WrappedToken(
             wrapping_token=Secret(wrap["token"]),
-            wrapping_accessor=wrap["accessor"],
             wrapped_accessor=wrap["wrapped_accessor"],
             creation_path=wrap["creation_path"],
             wrap_ttl_s=int(wrap["ttl"]),
@@ -121,7 +120,6 @@ def _facts(data: Mapping[str, Any]) -> TokenFacts:
         path=data.get("path") or "",
         meta=data.get("meta") or {},
         ttl_s=int(data.get("ttl") or 0),
-        explicit_max_ttl_s=int(data.get("explicit_max_ttl") or 0),
         orphan=bool(data.get("orphan")),
         renewable=bool(data.get("renewable")),
         issued_at=datetime.fromisoformat(issued) if issued else None,

@@ -12,7 +12,7 @@ from jitvault.formats.canonical_json import digest_of
 from jitvault.formats.plural import counted
 from jitvault.formats.shorten import one_line
 from jitvault.verification.outcome import Problem
-from jitvault.verification.receipt import PREDICATE
+from jitvault.verification.receipt import PREDICATE, accessors_of
 
 _APPROVED = f"{PREDICATE}/approved_by"
 _COVERED = ("by", "reason", "since", "seconds", "until", "window_s")
@@ -20,7 +20,8 @@ _COVERED = ("by", "reason", "since", "seconds", "until", "window_s")
 
 def approval_problems(receipt: Receipt) -> Iterator[Problem]:
     """Yield what contradicts that the task was permitted and approved."""
-    if not receipt.policy.permitted and was_granted(receipt):
+    was_granted = bool(accessors_of(receipt))
+    if not receipt.policy.permitted and was_granted:
         why = "policy did not permit the task, and a token was issued for it"
         yield Problem(why, (f"{PREDICATE}/policy/permitted",))
     approvers = set(receipt.approved_by)
@@ -38,15 +39,9 @@ def approval_problems(receipt: Receipt) -> Iterator[Problem]:
         if count > 1:
             yield Problem(f"it has {count} names for the approver {one_line(entity)}", (f"{PREDICATE}/approvers",))
     needed = needed_approvals(receipt)
-    if not may_be_lost(receipt) and was_granted(receipt) and len(approvers) < needed:
-        who = "1 entity" if len(approvers) == 1 else f"{len(approvers)} entities"
-        why = f"policy demands {counted(needed, 'approval')}, and {who} approved"
+    if not may_be_lost(receipt) and was_granted and len(approvers) < needed:
+        why = f"policy demands {counted(needed, 'approval')}, and the receipt names {len(approvers)}"
         yield Problem(why, (_APPROVED, f"{PREDICATE}/policy/obligations/approvals"))
-
-
-def was_granted(receipt: Receipt) -> bool:
-    """Return whether the task got a token."""
-    return any(grant.accessor_hmac for grant in receipt.grants)
 
 
 def may_be_lost(receipt: Receipt) -> bool:

@@ -16,7 +16,7 @@ from jitvault.verification.outcome import Problem
 from jitvault.verification.receipt import PREDICATE, differences
 
 _SUBJECT = "/subject/0"
-_SAME = ("installation", "task", "revision", "requester", "agent", "owner", "delegation", "intent", "access")
+_REPEATED = ("installation", "task", "revision", "requester", "agent", "owner", "delegation", "intent", "access")
 
 
 def revision_problems(statement: Statement) -> Iterator[Problem]:
@@ -29,18 +29,18 @@ def revision_problems(statement: Statement) -> Iterator[Problem]:
         places = (f"{_SUBJECT}/name", f"{PREDICATE}/task")
         yield Problem("the subject is another task's", places)
     try:
-        shown = _shown(msgspec.json.decode(subject.content))
+        approved = _repeated_fields(msgspec.json.decode(subject.content))
     except (msgspec.MsgspecError, KeyError, TypeError, AttributeError, RecursionError):
         yield Problem("the revision's bytes are none", (f"{_SUBJECT}/content",))
         return
-    said = msgspec.to_builtins(statement.predicate)
-    for name in _SAME:
-        for place in differences(said[name], shown[name], f"{PREDICATE}/{name}"):
+    stated = msgspec.to_builtins(statement.predicate)
+    for name in _REPEATED:
+        for place in differences(stated[name], approved[name], f"{PREDICATE}/{name}"):
             yield Problem("the revision that was approved says otherwise", (place, f"{_SUBJECT}/content"))
 
 
-def _shown(revision: Any) -> dict[str, Any]:
-    """Return what the revision says of the fields that a receipt repeats."""
+def _repeated_fields(revision: Any) -> dict[str, Any]:
+    """Return the revision's values of the fields that a receipt repeats, in the receipt's form."""
     access = [{name: entry[name] for name in ("template", "path", "with")} for entry in revision["access"]]
-    told = {**revision, "delegation": revision.get("delegation", []), "access": access}
-    return {**told, "intent": revision["spec"]["spec"]["intent"]}
+    intent = revision["spec"]["spec"]["intent"]
+    return {**revision, "delegation": revision.get("delegation", []), "access": access, "intent": intent}

@@ -14,10 +14,10 @@ from typing import Any
 import msgspec
 
 from jitvault.documents.receipt import Statement
+from jitvault.verification.embedded_documents import EmbeddedDocuments
 from jitvault.verification.issuer_answers import IssuerAnswers
-from jitvault.verification.papers import Papers
 from jitvault.verification.receipt import PREDICATE
-from jitvault.verification.signed_ends import forcing_end, supporting_end
+from jitvault.verification.signed_ends import end_document, force_document
 
 _ALWAYS = (
     "children",
@@ -69,30 +69,30 @@ _EVIDENCE_BY_ISSUER = ("engine", "question", "form", "sha256", "der")
 
 
 def attested(
-    statement: Statement, papers: Papers, answers: IssuerAnswers, *, has_log: bool, has_history: bool
+    statement: Statement, embedded: EmbeddedDocuments, answers: IssuerAnswers, *, has_log: bool, has_history: bool
 ) -> list[str]:
     """Return the JSON pointers of the values that nothing derives again, each with all that is below it."""
     plain: dict[str, Any] = msgspec.to_builtins(statement.predicate)
-    patterns = [*_ALWAYS, *_unsupported(statement, papers)]
+    patterns = [*_ALWAYS, *_unsupported(statement, embedded)]
     patterns += () if has_log else _BY_LOG
     patterns += () if has_history else _BY_HISTORY
     places = [place for pattern in patterns for place in _places(plain, pattern.split("/"), PREDICATE)]
     unsigned = map("/".join, product(answers.unproven, _EVIDENCE_BY_ISSUER))
-    found = [*places, *_of_evidence(plain["proof"], has_log=has_log), *papers.unproven, *unsigned]
+    found = [*places, *_of_evidence(plain["proof"], has_log=has_log), *embedded.unproven, *unsigned]
     return list(dict.fromkeys(found))
 
 
-def _unsupported(statement: Statement, papers: Papers) -> Iterator[str]:
+def _unsupported(statement: Statement, embedded: EmbeddedDocuments) -> Iterator[str]:
     """Yield what only a signed document supports, where the auditor brings no key for one."""
     receipt = statement.predicate
-    end, forcing = supporting_end(receipt, papers), forcing_end(receipt, papers.ends)
+    end, force = end_document(receipt, embedded), force_document(receipt, embedded)
     if end is None or not end.is_proven:
         yield from ("ended/by", "ended/note", "ended/reason", "proof/end_reason")
-    if forcing is None or not forcing.is_proven:
+    if force is None or not force.is_proven:
         yield "proof/forced"
-    if not papers.has_proof_of_approvals(receipt):
+    if not embedded.has_proof_of_approvals(receipt):
         yield from ("approved_by", "extensions/*/approved_by")
-    if papers.request is None:
+    if embedded.request is None:
         yield "documents/request"
 
 

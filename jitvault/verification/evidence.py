@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from typing import Literal
 
 from jitvault.model.evidence import (
     Contiguous,
@@ -23,7 +24,9 @@ from jitvault.model.evidence import (
 from jitvault.model.proof_check import QUIET_N, TARGET_N, Check
 
 QUIET_MS = 1000
-_SHOWS: Mapping[int, tuple[type, ...]] = {
+Purpose = Literal["check", "listing", "alive"]
+"""What a line is to show: what its check says, a listing of leases, or a look-up that found the credential alive."""
+_KINDS: Mapping[int, tuple[type, ...]] = {
     1: (Line,),
     2: (Line, Expiry),
     3: (Line, Expiry),
@@ -34,9 +37,9 @@ _SHOWS: Mapping[int, tuple[type, ...]] = {
 }
 
 
-def stated(check: Check | None) -> Evidence | None:
+def evidence_of(check: Check | None) -> Evidence | None:
     """Return the evidence of a check that holds; None where it does not hold, or shows nothing."""
-    if check is None or not check.ok or not isinstance(check.evidence, _SHOWS.get(check.n, ())):
+    if check is None or not check.ok or not isinstance(check.evidence, _KINDS.get(check.n, ())):
         return None
     match check.evidence:
         case Contiguous(begin=begin, end=end):
@@ -51,10 +54,10 @@ def time_of(evidence: Evidence | None) -> datetime | None:
     return evidence.at if isinstance(evidence, Line | Expiry) else None
 
 
-def lines_in(evidence: Evidence | None) -> Iterator[tuple[str, str, str]]:
-    """Yield each line that evidence names: what it is to show, the field that names it, and its SHA-256."""
+def lines_in(evidence: Evidence | None) -> Iterator[tuple[Purpose, str, str]]:
+    """Yield each line that evidence names: for what, the field that names it, and its SHA-256."""
     if isinstance(evidence, Line):
-        yield "line", "sha256", evidence.sha256
+        yield "check", "sha256", evidence.sha256
     elif isinstance(evidence, Gap):
         yield "listing", "listing", evidence.listing
         if evidence.line:

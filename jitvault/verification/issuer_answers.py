@@ -26,7 +26,7 @@ from jitvault.formats.canonical_json import sha256_hex
 from jitvault.formats.x509_signature import UNREADABLE, is_of, is_signed, spelled
 from jitvault.model.evidence import SignedAnswer, SignedForm
 from jitvault.model.proof_check import TARGET_N
-from jitvault.verification.evidence import stated, time_of
+from jitvault.verification.evidence import time_of
 from jitvault.verification.outcome import Problem
 from jitvault.verification.receipt import Credential, credentials
 
@@ -47,51 +47,51 @@ class IssuerAnswers:
 
 def read_answers(receipt: Receipt, issuers: Sequence[x509.Certificate]) -> IssuerAnswers:
     """Return what the issuers of certificates signed about the receipt's leases."""
-    found = IssuerAnswers()
+    answers = IssuerAnswers()
     for credential in credentials(receipt):
-        said = stated(credential.check(TARGET_N))
-        if not isinstance(said, SignedAnswer):
+        answer = credential.evidence(TARGET_N)
+        if not isinstance(answer, SignedAnswer):
             continue
         at = credential.at(TARGET_N, "evidence")
-        why, *fields = _contradiction(said, credential, receipt.sealed_at, issuers)
+        why, *fields = _contradiction(answer, credential, receipt.sealed_at, issuers)
         if why:
-            found.problems.append(Problem(why, tuple(f"{at}/{name}" for name in fields)))
-        if not why and _is_signed(said, issuers):
-            found.proven.add(credential.lease_id)
+            answers.problems.append(Problem(why, tuple(f"{at}/{name}" for name in fields)))
+        if not why and _is_signed(answer, issuers):
+            answers.proven.add(credential.lease_id)
         else:
-            found.unproven.append(at)
-    return found
+            answers.unproven.append(at)
+    return answers
 
 
 def _contradiction(
-    said: SignedAnswer, credential: Credential, sealed_at: datetime, issuers: Sequence[x509.Certificate]
+    answer: SignedAnswer, credential: Credential, sealed_at: datetime, issuers: Sequence[x509.Certificate]
 ) -> tuple[str, ...]:
     """Return why what was signed does not show the end, and the fields that say so.
 
     The text is empty where nothing speaks against it.
     """
-    if said.engine != "pki" or not credential.lease_id:
+    if answer.engine != "pki" or credential.is_token:
         return "only a certificate has an issuer that signs an answer", "engine"
-    if said.der is None:
+    if answer.der is None:
         return ("",)
     # 1
-    if sha256_hex(said.der) != said.sha256:
+    if sha256_hex(answer.der) != answer.sha256:
         return "what the issuer signed has another digest", "der", "sha256"
     try:
-        serial, why = _read(said.form, said.der, credential, sealed_at)
+        serial, why = _read(answer.form, answer.der, credential, sealed_at)
     except UNREADABLE:
-        return f"what the issuer signed cannot be read as {said.form}", "form", "der"
+        return f"what the issuer signed cannot be read as {answer.form}", "form", "der"
     # 2
-    if spelled(serial) != said.question:
+    if spelled(serial) != answer.question:
         return "what the issuer signed is about another certificate", "question", "der"
     # 4
-    if not why and _is_signed(said, issuers) is False:
+    if not why and _is_signed(answer, issuers) is False:
         return "the issuer that it names did not sign it", "der"
     return why, "der"
 
 
 def _read(form: SignedForm, der: bytes, credential: Credential, sealed_at: datetime) -> tuple[int, str]:
-    """Return whose serial number the bytes have, and why they do not show its end. Raises UNREADABLE."""
+    """Return whose serial number the bytes show, and why they do not show its end. Raises UNREADABLE."""
     # 3
     if form is SignedForm.CERTIFICATE:
         certificate = x509.load_der_x509_certificate(der)
@@ -102,21 +102,21 @@ def _read(form: SignedForm, der: bytes, credential: Credential, sealed_at: datet
     if single.certificate_status is not ocsp.OCSPCertStatus.REVOKED or single.revocation_reason in _NOT_FOR_GOOD:
         return single.serial_number, "the OCSP response does not call it revoked for good"
     for n in (1, 2):
-        at = time_of(stated(credential.check(n)))
+        at = time_of(credential.evidence(n))
         # the response has whole seconds
         if at is not None and single.this_update_utc < at.replace(microsecond=0):
             return single.serial_number, "the OCSP response is older than the certificate's end"
     return single.serial_number, ""
 
 
-def _is_signed(said: SignedAnswer, issuers: Sequence[x509.Certificate]) -> bool | None:
+def _is_signed(answer: SignedAnswer, issuers: Sequence[x509.Certificate]) -> bool | None:
     """Return whether the issuer that the bytes name signed them; None where no such issuer is brought."""
     for issuer in issuers:
         with suppress(InvalidSignature, NotConfirmed, *UNREADABLE):
-            if said.form is SignedForm.CERTIFICATE:
-                x509.load_der_x509_certificate(said.der or b"").verify_directly_issued_by(issuer)
+            if answer.form is SignedForm.CERTIFICATE:
+                x509.load_der_x509_certificate(answer.der or b"").verify_directly_issued_by(issuer)
                 return True
-            answer = ocsp.load_der_ocsp_response(said.der or b"")
-            if is_of(answer, issuer):
-                return is_signed(answer, issuer)
+            response = ocsp.load_der_ocsp_response(answer.der or b"")
+            if is_of(response, issuer):
+                return is_signed(response, issuer)
     return None

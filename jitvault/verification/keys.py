@@ -49,11 +49,6 @@ class ReceiptKey:
         return cls(raw, version, made_at)
 
     @property
-    def base64(self) -> str:
-        """The key as Vault shows it."""
-        return base64.b64encode(self.raw).decode()
-
-    @property
     def fingerprint(self) -> str:
         """SHA-256 of the key's DER.
 

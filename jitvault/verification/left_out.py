@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
 
 from jitvault.audit.observation import Kind, Observation, issued
 from jitvault.audit.trail import derived_tokens, done, owning_token
@@ -13,10 +12,10 @@ from jitvault.formats.rfc3339 import rfc3339
 from jitvault.formats.shorten import one_line
 from jitvault.lifecycle.confirmation.hazards import hazardous_acts, touches
 from jitvault.lifecycle.confirmation.wrapped_reads import is_wrapped
-from jitvault.verification.audit_scan import Scan, SeenLine, home_of
-from jitvault.verification.evidence import lines_in, stated, time_of
+from jitvault.verification.audit_scan import Scan, ScannedLine, jitvaults_namespace
+from jitvault.verification.evidence import lines_in, time_of
 from jitvault.verification.outcome import Problem
-from jitvault.verification.receipt import PREDICATE, Credential, credentials
+from jitvault.verification.receipt import PREDICATE, Credential, accessors_of, credentials
 
 _LEASES = f"{PREDICATE}/proof/leases"
 _GRANTS = f"{PREDICATE}/grants"
@@ -29,50 +28,51 @@ _LEASELESS = ("auth/token/", "sys/", "cubbyhole/")
 _ABOUT_WRAPPED = frozenset({Rule.WRAPPED_LEASE, Rule.OUTSIDE_TEMPLATE})
 
 
-def left_out_problems(receipt: Receipt, found: Scan, home: str) -> Iterator[Problem]:
+def left_out_problems(receipt: Receipt, scan: Scan, namespace_id: str) -> Iterator[Problem]:
     """Yield what the receipt leaves out.
 
-    These are leases, tokens and uses, and acts that can have faked an end. `home` is the id of jitvault's namespace,
-    empty where the auditor did not give it.
+    These are leases, tokens and uses, and acts that can have faked an end. `namespace_id` is that of jitvault's
+    namespace, empty where the auditor did not give it.
     """
-    lines = found.observations
-    yield from _other_tasks(receipt, found, home_of(receipt, found, home))
+    lines = scan.observations
+    yield from _other_tasks(receipt, scan, jitvaults_namespace(receipt, scan, namespace_id))
     yield from _unknown_leases(receipt, lines)
     yield from _wrapped_reads(receipt, lines)
     for credential in credentials(receipt):
         yield from _used_later(credential, lines)
-        yield from _hazards(credential, found)
+        yield from _hazards(credential, scan)
 
 
-def unclaimed_tokens(receipt: Receipt, found: Scan, home: str) -> int:
+def unclaimed_tokens(receipt: Receipt, scan: Scan, namespace_id: str) -> int:
     """Return how many tokens of the task's time the receipt does not claim.
 
     They are of the worker's roles. The line of a creation names no task. The task's time is from its first request, or
     the beginning of the files, to its seal and to the last line that published something of it.
     """
-    here = home_of(receipt, found, home)
-    begun = found.begun or found.first
-    ended = max(found.ended or receipt.sealed_at, receipt.sealed_at)
-    others = (made for request, made in found.created.items() if request not in found.claimed)
-    made = (at for at, namespace in others if namespace == here or not here)
-    return sum(1 for at in made if begun is not None and begun <= at <= ended)
+    ours = jitvaults_namespace(receipt, scan, namespace_id)
+    begin = scan.first_requested or scan.first
+    end = max(scan.last_published or receipt.sealed_at, receipt.sealed_at)
+    others = (creation for request, creation in scan.created.items() if request not in scan.claimed)
+    times = (at for at, namespace in others if namespace == ours or not ours)
+    return sum(1 for at in times if begin is not None and begin <= at <= end)
 
 
-def _other_tasks(receipt: Receipt, found: Scan, home: str) -> Iterator[Problem]:
-    """Yield lines that pair our token with another task, or the reverse."""
-    own = {grant.accessor_hmac for grant in receipt.grants if grant.accessor_hmac}
-    ours = {one.place for one in found.tasks if one.accessor in own}
+def _other_tasks(receipt: Receipt, scan: Scan, namespace_id: str) -> Iterator[Problem]:
+    """Yield lines that pair our token with another task, or another token with our task."""
+    own = accessors_of(receipt)
+    of_own = {one.position for one in scan.tasks if one.accessor in own}
     # what another audit device shows of a token of ours is no other token
-    there = [one for one in found.tasks if one.accessor in own or one.place not in ours]
-    named = sorted({(one.accessor, one.task) for one in there if one.namespace_id == home or not home})
-    for accessor, task in named:
+    distinct = [one for one in scan.tasks if one.accessor in own or one.position not in of_own]
+    ours = [one for one in distinct if one.namespace_id == namespace_id or not namespace_id]
+    pairs = sorted({(one.accessor, one.task) for one in ours})
+    for accessor, task in pairs:
         if accessor in own and task != receipt.task:
             why = f"Vault gave the token {accessor[:28]} to task {one_line(task)!r:.80}"
             yield Problem(why, (_GRANTS, f"{PREDICATE}/task"))
         elif accessor not in own:
             # a task's id is never used again
             yield Problem(f"Vault shows a token of this task that the receipt leaves out: {accessor[:28]}", (_GRANTS,))
-    if receipt.proof.leases and not any(accessor in own and task == receipt.task for accessor, task in named):
+    if receipt.proof.leases and not any(accessor in own and task == receipt.task for accessor, task in pairs):
         why = "no line of the files shows that Vault gave one of these tokens to this task"
         yield Problem(why, (_GRANTS, f"{PREDICATE}/task"))
 
@@ -83,8 +83,8 @@ def _wrapped_reads(receipt: Receipt, lines: list[Observation]) -> Iterator[Probl
     No line shows what such a read gave before somebody opens it. A path that is open to everybody gives no lease, and
     of a flood of such reads not each one has its finding.
     """
-    own = {grant.accessor_hmac for grant in receipt.grants if grant.accessor_hmac}
-    found = {one.line for one in receipt.findings if one.rule in _ABOUT_WRAPPED}
+    own = accessors_of(receipt)
+    reported = {one.line for one in receipt.findings if one.rule in _ABOUT_WRAPPED}
     requests: dict[str, list[Observation]] = {}
     for line in lines:
         may_lease = not line.path.startswith(_LEASELESS) and "open_to_all" not in line.detail
@@ -92,35 +92,34 @@ def _wrapped_reads(receipt: Receipt, lines: list[Observation]) -> Iterator[Probl
             requests.setdefault(line.request_id or line.line, []).append(line)
     for read in requests.values():
         is_failed = any(line.closing and line.failed for line in read)
-        if is_wrapped(read) and not is_failed and not found & {line.line for line in read}:
+        if is_wrapped(read) and not is_failed and not reported & {line.line for line in read}:
             at = f"{one_line(read[0].path)!r:.120} at {rfc3339(read[0].at)}"
             why = f"a token of the task read {at} in a wrapping, and no finding of the receipt says so"
             yield Problem(why, (f"{PREDICATE}/findings",))
 
 
 def _unknown_leases(receipt: Receipt, lines: list[Observation]) -> Iterator[Problem]:
-    own = {grant.accessor_hmac for grant in receipt.grants if grant.accessor_hmac}
+    own = accessors_of(receipt)
     known = {lease.lease_id for lease in receipt.proof.leases}
     derived = derived_tokens(lines)
-    given = [(line, lease) for line in lines if done(line) and (lease := issued(line)) is not None]
-    ours = {line.request_id for line, _ in given if line.request_id and owning_token(line, derived) in own}
-    for line, lease in given:
+    issues = [(line, lease) for line in lines if done(line) and (lease := issued(line)) is not None]
+    by_own = {line.request_id for line, _ in issues if line.request_id and owning_token(line, derived) in own}
+    for line, lease in issues:
         is_own = owning_token(line, derived) in own
         if is_own and lease.lease_id not in known:
             why = f"the receipt leaves out lease {one_line(lease.lease_id)}, read at {rfc3339(line.at)}"
             yield Problem(why, (_LEASES,))
-        elif not is_own and lease.lease_id in known and line.request_id not in ours:
+        elif not is_own and lease.lease_id in known and line.request_id not in by_own:
             why = f"lease {one_line(lease.lease_id)} was read by a token that is none of the receipt's"
             yield Problem(why, (_LEASES, _GRANTS))
 
 
 def _used_later(credential: Credential, lines: list[Observation]) -> Iterator[Problem]:
-    """Yield the first use of a token, and sign of its life, after its end.
+    """Yield the first use of a token, and sign of its life, after a look-up said that it is gone.
 
-    The end is where it was seen gone. Only requests that came afterwards count: an answer may come later than its
-    request.
+    Only requests that came afterwards count: an answer may come later than its request.
     """
-    gone_at = _time_of(credential, 3)
+    gone_at = time_of(credential.evidence(3))
     if not credential.accessor or gone_at is None:
         return
     late = (o for o in lines if o.actor == credential.accessor and o.kind in _USES and not o.closing and o.at > gone_at)
@@ -137,63 +136,57 @@ def _used_later(credential: Credential, lines: list[Observation]) -> Iterator[Pr
         yield Problem(why, (credential.at(3),))
 
 
-def _hazards(credential: Credential, found: Scan) -> Iterator[Problem]:
+def _hazards(credential: Credential, scan: Scan) -> Iterator[Problem]:
     """Yield the acts that check 4 should have named.
 
     An act that takes records away did not take this one where the credential was seen after the act.
     """
     check = credential.check(4)
-    issue, end, gone = (_time_of(credential, n) for n in (1, 2, 3))
+    issue, end, gone = (time_of(credential.evidence(n)) for n in (1, 2, 3))
     if check is None or not check.ok or issue is None or gone is None:
         return
-    own = found.observations
-    spaces = {id(one.observation): one.namespace for one in found.about}
-    home = _namespace_of(credential, found)
+    lines = scan.observations
+    paths = {id(one.observation): one.namespace_path for one in scan.about}
+    own_path = _namespace_path(credential, scan)
     mount, lease_path = _mount_and_path(credential)
-    seen_alive = [o.at for o in own if _found_alive(o, credential, found)]
-    for act in hazardous_acts(own):
-        there = spaces[id(act)]
+    seen_alive = [o.at for o in lines if _found_alive(o, credential, scan)]
+    for act in hazardous_acts(lines):
         # an act in a namespace above concerns this one as well
-        here = not there or f"{home}/".startswith(f"{there}/")
-        if not here or not issue <= act.at <= gone:
+        concerns_own = not paths[id(act)] or f"{own_path}/".startswith(f"{paths[id(act)]}/")
+        if not concerns_own or not issue <= act.at <= gone:
             continue
-        if not touches(act.path, mount, lease_path, token=not credential.lease_id):
+        if not touches(act.path, mount, lease_path, token=credential.is_token):
             continue
         is_write = act.path.startswith(f"{mount}/")
         if is_write or end is None or not any(act.at < at <= end for at in seen_alive):
             shown = f"{one_line(act.path)!r:.120} at {rfc3339(act.at)} (line {act.line[:16]})"
-            name = one_line(credential.name)
-            why = f"{name}: check 4 says that nothing came in between, and the files show {shown}"
+            why = f"{credential.name}: check 4 says that nothing came in between, and the files show {shown}"
             yield Problem(why, (credential.at(4),))
 
 
-def _found_alive(line: Observation, credential: Credential, found: Scan) -> bool:
+def _found_alive(line: Observation, credential: Credential, scan: Scan) -> bool:
     if not done(line):
         return False
-    if not credential.lease_id:
+    if credential.is_token:
         return line.kind is Kind.TOKEN_LOOKUP and line.subject == credential.accessor
-    gone = _line_of(credential, 3, found)
-    same = gone.observation.subject if gone is not None and gone.observation is not None else ""
-    return line.kind is Kind.LEASE_LOOKUP and line.subject == same != ""
+    gone = _line_of(credential, 3, scan)
+    subject = gone.observation.subject if gone is not None and gone.observation is not None else ""
+    return line.kind is Kind.LEASE_LOOKUP and line.subject == subject != ""
 
 
-def _namespace_of(credential: Credential, found: Scan) -> str:
-    seen = _line_of(credential, 1, found)
-    return seen.namespace if seen is not None else ""
+def _namespace_path(credential: Credential, scan: Scan) -> str:
+    issue = _line_of(credential, 1, scan)
+    return issue.namespace_path if issue is not None else ""
 
 
-def _line_of(credential: Credential, n: int, found: Scan) -> SeenLine | None:
-    return next((found.named.get(line) for _, _, line in lines_in(stated(credential.check(n)))), None)
+def _line_of(credential: Credential, n: int, scan: Scan) -> ScannedLine | None:
+    return next((scan.named.get(sha256) for _, _, sha256 in lines_in(credential.evidence(n))), None)
 
 
 def _mount_and_path(credential: Credential) -> tuple[str, str]:
     """Return the mount of a credential, and the path of its lease."""
-    if not credential.lease_id:
+    if credential.is_token:
         role = credential.grant.role if credential.grant else ""
         return "auth/token", f"auth/token/create/{role}/"
     part = next((part for part in _CREDENTIAL_PATHS if part in credential.lease_id), "/")
     return credential.lease_id.partition(part)[0], credential.lease_id
-
-
-def _time_of(credential: Credential, n: int) -> datetime | None:
-    return time_of(stated(credential.check(n)))

@@ -18,7 +18,9 @@ from jitvault.errors import SecurityFinding
 from jitvault.formats.canonical_json import canonical_bytes
 from jitvault.formats.conversion import place_of
 from jitvault.formats.shorten import one_line
+from jitvault.model.evidence import Evidence
 from jitvault.model.proof_check import Check
+from jitvault.verification.evidence import evidence_of
 
 PREDICATE = "/predicate"
 _HINT = "Whoever has the worker's token can have anything signed. Keep the file, and ask who has the ledger."
@@ -33,10 +35,14 @@ class Credential:
 
     name: str
     place: str
-    said: CredentialProof
+    proof: CredentialProof
     lease_id: str = ""
     grant: StatedGrant | None = None
     grant_place: str = ""
+
+    @property
+    def is_token(self) -> bool:
+        return not self.lease_id
 
     @property
     def accessor(self) -> str:
@@ -52,14 +58,22 @@ class Credential:
 
     def check(self, n: int) -> Check | None:
         """Return the check with this number, None where it is not there."""
-        return self.said.check(n)
+        return self.proof.check(n)
 
-    def at(self, n: int, *rest: str) -> str:
-        """Return the place of a check, or of a part of it; that of all checks where it is not there."""
-        numbers = [check.n for check in self.said.checks]
+    def evidence(self, n: int) -> Evidence | None:
+        """Return the evidence of a check that holds and shows something, else None."""
+        return evidence_of(self.check(n))
+
+    @property
+    def verdict_place(self) -> str:
+        return f"{self.place}/verdict"
+
+    def at(self, n: int, *fields: str) -> str:
+        """Return the place of a check, or of a field in it; that of all checks where the check is not there."""
+        numbers = [check.n for check in self.proof.checks]
         if n not in numbers:
             return f"{self.place}/checks"
-        return "/".join((self.place, "checks", str(numbers.index(n)), *rest))
+        return "/".join((self.place, "checks", str(numbers.index(n)), *fields))
 
 
 def read_content(payload: bytes) -> Statement:
@@ -85,16 +99,21 @@ def read_content(payload: bytes) -> Statement:
     return content
 
 
-def differences(said: Any, shown: Any, place: str = "") -> Iterator[str]:
-    """Yield the JSON pointer of each value in `said` that is not the one in `shown`."""
-    if isinstance(said, dict) and isinstance(shown, dict) and said.keys() == shown.keys():
-        for key, value in said.items():
-            yield from differences(value, shown[key], f"{place}/{key.replace('~', '~0').replace('/', '~1')}")
-    elif isinstance(said, list) and isinstance(shown, list) and len(said) == len(shown):
-        for number, (value, other) in enumerate(zip(said, shown, strict=True)):
-            yield from differences(value, other, f"{place}/{number}")
-    elif said != shown or type(said) is not type(shown):
+def differences(value: Any, expected: Any, place: str = "") -> Iterator[str]:
+    """Yield the JSON pointer of each part of a value that is not as expected."""
+    if isinstance(value, dict) and isinstance(expected, dict) and value.keys() == expected.keys():
+        for key, part in value.items():
+            yield from differences(part, expected[key], f"{place}/{key.replace('~', '~0').replace('/', '~1')}")
+    elif isinstance(value, list) and isinstance(expected, list) and len(value) == len(expected):
+        for number, (part, other) in enumerate(zip(value, expected, strict=True)):
+            yield from differences(part, other, f"{place}/{number}")
+    elif value != expected or type(value) is not type(expected):
         yield place
+
+
+def accessors_of(receipt: Receipt) -> set[str]:
+    """Return the HMAC of each of the task's tokens' accessors."""
+    return {grant.accessor_hmac for grant in receipt.grants if grant.accessor_hmac}
 
 
 def credentials(receipt: Receipt) -> Iterator[Credential]:
@@ -107,8 +126,8 @@ def credentials(receipt: Receipt) -> Iterator[Credential]:
         yield Credential("the task's token", f"{proof}/token", receipt.proof.token, "", receipt.grants[last], place)
     else:
         yield Credential("the task's token", f"{proof}/token", receipt.proof.token)
-    for n, ((number, grant), said) in enumerate(zip(made, receipt.proof.earlier_tokens, strict=False)):
+    for n, ((number, grant), earlier) in enumerate(zip(made, receipt.proof.earlier_tokens, strict=False)):
         place = f"{grants}/{number}"
-        yield Credential(f"earlier token {n + 1}", f"{proof}/earlier_tokens/{n}", said, "", grant, place)
+        yield Credential(f"earlier token {n + 1}", f"{proof}/earlier_tokens/{n}", earlier, "", grant, place)
     for n, lease in enumerate(receipt.proof.leases):
-        yield Credential(f"lease {lease.lease_id}", f"{proof}/leases/{n}", lease, lease.lease_id)
+        yield Credential(f"lease {one_line(lease.lease_id)}", f"{proof}/leases/{n}", lease, lease.lease_id)

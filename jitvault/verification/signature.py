@@ -11,6 +11,7 @@ from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from securesystemslib.dsse import Envelope
 
 from jitvault.documents.signed import RECEIPT_KEY, RECEIPT_TYPE
 from jitvault.errors import InvalidInput, SecurityFinding
@@ -25,7 +26,7 @@ _FIELDS = {"payload", "payloadType", "signatures"}
 
 
 @dataclass(frozen=True, slots=True)
-class Signed:
+class SignedPayload:
     """The signed bytes of a receipt, and the key that signed them."""
 
     payload: bytes
@@ -33,7 +34,7 @@ class Signed:
     key: ReceiptKey
 
 
-def open_envelope(data: bytes, keys: Sequence[ReceiptKey]) -> Signed:
+def open_envelope(data: bytes, keys: Sequence[ReceiptKey]) -> SignedPayload:
     """Return what one of `keys` signed as a receipt.
 
     Raises InvalidInput for a file that is no envelope, and SecurityFinding for one that none of the keys signed.
@@ -50,7 +51,7 @@ def open_envelope(data: bytes, keys: Sequence[ReceiptKey]) -> Signed:
     payload, signature = _base64(envelope["payload"]), _base64(envelope["signatures"][0].get("sig"))
     for key in candidates:
         if is_signed(key.raw, signature, payload, RECEIPT_TYPE):
-            return Signed(payload, version, key)
+            return SignedPayload(payload, version, key)
     raise SecurityFinding(
         f"the signature does not hold: the receipt was changed, or another key than the file's signed it (it says "
         f"version {version} of {RECEIPT_KEY})",
@@ -60,10 +61,9 @@ def open_envelope(data: bytes, keys: Sequence[ReceiptKey]) -> Signed:
 
 def is_signed(key: bytes, signature: bytes, payload: bytes, payload_type: str) -> bool:
     """Return whether a key signed these bytes as a document of this type."""
-    # what DSSE has signed (PAE): the type counts as well
-    covered = b"DSSEv1 %d %b %d %b" % (len(payload_type), payload_type.encode(), len(payload), payload)
     try:
-        Ed25519PublicKey.from_public_bytes(key).verify(signature, covered)
+        # DSSE's pre-authentication encoding covers the type as well
+        Ed25519PublicKey.from_public_bytes(key).verify(signature, Envelope(payload, payload_type, {}).pae())
     except InvalidSignature:
         return False
     return True
@@ -80,13 +80,13 @@ def _envelope(data: bytes) -> dict[str, Any]:
     if len(data) > MAX_RECEIPT:
         raise InvalidInput(f"the file is larger than {MAX_RECEIPT >> 20} MiB, so it is no receipt", hint=_HINT)
     try:
-        found = json.loads(data, object_pairs_hook=_once, parse_constant=_no_constant)
+        found = json.loads(data, object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
         cut = error.pos >= len(data.rstrip()) - 1 or error.msg.startswith("Unterminated")
         why = "it ends too early, so a part of it is missing" if cut else f"{error.msg} at byte {error.pos}"
         raise InvalidInput(f"the receipt is not whole JSON: {why}", hint=_HINT) from None
     except (ValueError, RecursionError) as error:
-        why = str(error) if isinstance(error, _Twice) else type(error).__name__
+        why = str(error) if isinstance(error, _DuplicateKey) else type(error).__name__
         raise InvalidInput(f"the receipt cannot be read as JSON: {why}", hint=_HINT) from None
     if not isinstance(found, dict) or not _FIELDS.issubset(found):
         raise InvalidInput(f"this is no receipt: {_looks_like(found)}", hint=_HINT)
@@ -112,14 +112,14 @@ def _key_id(envelope: dict[str, Any]) -> str:
     return key_id
 
 
-class _Twice(ValueError):
+class _DuplicateKey(ValueError):
     """A key that an object has twice: two programs could read two values."""
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise _Twice("an object has one key twice")
+        raise _DuplicateKey("an object has one key twice")
     return found
 
 

@@ -8,46 +8,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from jitvault.documents.receipt import Receipt
 from jitvault.documents.signed import EndDocument, FreezeDocument
 from jitvault.formats.shorten import one_line
 from jitvault.model.scope import Scope
 from jitvault.model.states import EndReason
+from jitvault.verification.embedded_documents import EmbeddedDocument, EmbeddedDocuments
 from jitvault.verification.outcome import Problem
-from jitvault.verification.papers import Paper, Papers
 from jitvault.verification.receipt import PREDICATE
 
 _ENDED = f"{PREDICATE}/ended"
-_ENDED_BY = {"completed": "completed", "operator": "operator", "forced": "operator", "intercepted": "intercepted"}
+# by the reason in a signed end, the reason that the receipt has for it
+_REASONS = {"completed": "completed", "operator": "operator", "forced": "operator", "intercepted": "intercepted"}
 
 
-def end_problems(receipt: Receipt, papers: Papers) -> Iterator[Problem]:
+def end_problems(receipt: Receipt, embedded: EmbeddedDocuments) -> Iterator[Problem]:
     """Yield where who ended the task, or had it forced, signed something else."""
     # 1
-    ended, forced, ends = receipt.ended, receipt.proof.forced, papers.ends
-    by_them = [one for one in ends if ended is not None and one.said.entity == ended.by]
+    ended, forced = receipt.ended, receipt.proof.forced
+    by_them = [one for one in embedded.ends if ended is not None and one.document.entity == ended.by]
     # a freeze has an author as well, and is no signed end
-    if ended is not None and by_them and ended.reason in _ENDED_BY.values() and supporting_end(receipt, papers) is None:
+    if by_them and ended is not None and ended.reason in _REASONS.values() and end_document(receipt, embedded) is None:
         why = f"entity {one_line(str(ended.by))} signed another end than the receipt says"
         yield Problem(why, (f"{_ENDED}/note", f"{_ENDED}/reason", f"{by_them[0].place}/payload"))
-    if forced is not None and not receipt.recovered and forcing_end(receipt, ends) is None:
+    if forced is not None and not receipt.recovered and force_document(receipt, embedded) is None:
         at = f"{PREDICATE}/proof/forced"
         why = f"entity {one_line(forced.by)} is said to have had it forced, and signed no such end"
         yield Problem(why, (f"{at}/by", f"{at}/reason"))
 
 
-def freeze_problems(receipt: Receipt, freeze: Paper[FreezeDocument] | None) -> Iterator[Problem]:
+def freeze_problems(receipt: Receipt, freeze: EmbeddedDocument[FreezeDocument] | None) -> Iterator[Problem]:
     """Yield where a freeze does not have the task, or is not the one that ended it."""
     # 2
     if freeze is None:
         return
-    said = freeze.said
+    signed = freeze.document
     ended = receipt.ended
-    scope = Scope(said.agent, said.template, said.owner)
+    scope = Scope(signed.agent, signed.template, signed.owner)
     at = f"{freeze.place}/payload"
-    if not said.freezes or said.task != scope.key:
+    if not signed.freezes or signed.task != scope.key:
         yield Problem("what is signed is no freeze", (at,))
     parts = (
         (scope.agent, [receipt.agent.name, receipt.agent.entity]),
@@ -57,28 +58,31 @@ def freeze_problems(receipt: Receipt, freeze: Paper[FreezeDocument] | None) -> I
     for name, names in parts:
         if name and name.casefold() not in map(str.casefold, names):
             yield Problem(f"the freeze is of {one_line(name)!r:.120}, and the task is not", (at,))
-    if ended is None or (said.entity, said.reason, EndReason.FROZEN) != (ended.by, ended.note, ended.reason):
+    if ended is None or (signed.entity, signed.reason, EndReason.FROZEN) != (ended.by, ended.note, ended.reason):
         places = (at, f"{_ENDED}/by", f"{_ENDED}/note", f"{_ENDED}/reason")
         yield Problem("what is signed is not the freeze that ended the task", places)
 
 
-def supporting_end(receipt: Receipt, papers: Papers) -> Paper[EndDocument] | Paper[FreezeDocument] | None:
+def end_document(
+    receipt: Receipt, embedded: EmbeddedDocuments
+) -> EmbeddedDocument[EndDocument] | EmbeddedDocument[FreezeDocument] | None:
     """Return the document by which somebody ended the task as the receipt says, if there is one."""
     ended = receipt.ended
     if ended is None or ended.reason == EndReason.FROZEN:
-        return papers.freeze
-    told = (ended.by, ended.note, ended.reason)
-    for one in papers.ends:
-        if (one.said.entity, one.said.note, _ENDED_BY.get(one.said.reason, "operator")) == told:
+        return embedded.freeze
+    for one in embedded.ends:
+        signed = one.document
+        reason = _REASONS.get(signed.reason, "operator")
+        if (signed.entity, signed.note, reason) == (ended.by, ended.note, ended.reason):
             return one
     return None
 
 
-def forcing_end(receipt: Receipt, ends: Iterable[Paper[EndDocument]]) -> Paper[EndDocument] | None:
+def force_document(receipt: Receipt, embedded: EmbeddedDocuments) -> EmbeddedDocument[EndDocument] | None:
     """Return the document by which an operator had the task forced, if there is one."""
     forced = receipt.proof.forced
-    for one in ends:
-        told = (one.said.reason, one.said.entity, one.said.note)
-        if forced is not None and told == ("forced", forced.by, forced.reason):
+    for one in embedded.ends:
+        signed = one.document
+        if forced and (signed.reason, signed.entity, signed.note) == ("forced", forced.by, forced.reason):
             return one
     return None

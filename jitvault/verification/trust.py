@@ -22,7 +22,7 @@ class Trust:
     certificates.
     """
 
-    namespace: str = ""
+    namespace_id: str = ""
     workers: frozenset[str] = frozenset()
     signers: Mapping[tuple[str, int], bytes] = field(default_factory=dict)
     issuers: tuple[x509.Certificate, ...] = ()

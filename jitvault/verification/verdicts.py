@@ -20,12 +20,12 @@ from itertools import pairwise
 from jitvault.documents.receipt import Receipt
 from jitvault.formats.shorten import one_line
 from jitvault.lifecycle.confirmation.timeline import prefix_of
-from jitvault.model.evidence import Evidence, Expiry, Interval, Line, NoToken, Quiet
+from jitvault.model.evidence import Expiry, Interval, Line, NoToken, Quiet
 from jitvault.model.proof_check import NAMES, QUIET_N, TARGET_N
 from jitvault.model.states import DEAD, State, Verdict
-from jitvault.verification.evidence import QUIET_MS, stated, time_of
+from jitvault.verification.evidence import QUIET_MS, evidence_of, time_of
 from jitvault.verification.outcome import Problem
-from jitvault.verification.receipt import PREDICATE, Credential, credentials
+from jitvault.verification.receipt import PREDICATE, Credential, accessors_of, credentials
 
 _ALWAYS_NEEDED = (1, 2, 3, 4, 5)
 # where Vault was made to forget a lease, its answers about the end do not count, and the target has to say it
@@ -40,13 +40,13 @@ def verdict_problems(receipt: Receipt) -> Iterator[Problem]:
     """Yield what does not follow in the receipt; nothing where all does."""
     for credential in credentials(receipt):
         yield from _check_problems(credential)
-        if credential.said.verdict in _PROVEN:
+        if credential.proof.verdict in _PROVEN:
             yield from _missing_checks(credential, forced=receipt.proof.forced is not None)
             yield from _time_problems(credential)
             if not credential.lease_id and not credential.accessor:
-                why = f"{_called(credential)} is called {credential.said.verdict}, and no grant says which token it is"
-                yield Problem(why, (_verdict_at(credential), *credential.identity))
-        elif credential.said.verdict is Verdict.NEVER_ISSUED:
+                why = f"{credential.name} is called {credential.proof.verdict}, and no grant says which token it is"
+                yield Problem(why, (credential.verdict_place, *credential.identity))
+        elif credential.proof.verdict is Verdict.NEVER_ISSUED:
             yield from _never_issued(credential)
     yield from _list_problems(receipt)
     yield from _lease_problems(receipt)
@@ -54,53 +54,53 @@ def verdict_problems(receipt: Receipt) -> Iterator[Problem]:
 
 
 def _check_problems(credential: Credential) -> Iterator[Problem]:
-    counts = Counter(check.n for check in credential.said.checks)
+    counts = Counter(check.n for check in credential.proof.checks)
     # 1
     for n, count in counts.items():
         if count > 1:
-            yield Problem(f"{_called(credential)} has check {n} {count} times", (f"{credential.place}/checks",))
-    for check in credential.said.checks:
+            yield Problem(f"{credential.name} has check {n} {count} times", (f"{credential.place}/checks",))
+    for check in credential.proof.checks:
         if check.n not in NAMES:
-            why = f"{_called(credential)} has a check {check.n}, and there is no such check"
+            why = f"{credential.name} has a check {check.n}, and there is no such check"
             yield Problem(why, (credential.at(check.n, "n"),))
         elif check.n == QUIET_N and credential.lease_id:
-            why = f"{_called(credential)} has check {QUIET_N}, which is about a task"
+            why = f"{credential.name} has check {QUIET_N}, which is about a task"
             yield Problem(why, (credential.at(check.n, "n"),))
         # 2
-        elif check.ok and stated(check) is None:
+        elif check.ok and evidence_of(check) is None:
             kind = type(check.evidence).__struct_config__.tag
-            why = f"{_called(credential)}, check {check.n} ({check.name}): its evidence shows nothing: {kind}"
+            why = f"{credential.name}, check {check.n} ({check.name}): its evidence shows nothing: {kind}"
             yield Problem(why, (credential.at(check.n, "evidence"), credential.at(check.n, "n")))
 
 
 def _missing_checks(credential: Credential, *, forced: bool) -> Iterator[Problem]:
     # 3
-    holds = {check.n for check in credential.said.checks if check.ok}
-    verdict = credential.said.verdict
+    holds = {check.n for check in credential.proof.checks if check.ok}
+    verdict = credential.proof.verdict
     if forced and verdict is Verdict.TARGET_CONFIRMED and holds.issuperset(_NEEDED_IF_FORCED):
         return
     needed = (*_ALWAYS_NEEDED, TARGET_N) if verdict is Verdict.TARGET_CONFIRMED else _ALWAYS_NEEDED
     for n in needed:
         if n not in holds:
-            why = f"{_called(credential)} is called {verdict} although check {n} ({NAMES[n]}) does not hold"
-            yield Problem(why, (_verdict_at(credential), credential.at(n)))
+            why = f"{credential.name} is called {verdict} although check {n} ({NAMES[n]}) does not hold"
+            yield Problem(why, (credential.verdict_place, credential.at(n)))
     if TARGET_N in holds and verdict is Verdict.AUDIT_CONFIRMED:
-        why = f"{_called(credential)} is called {verdict}, and check {TARGET_N} says more"
-        yield Problem(why, (_verdict_at(credential), credential.at(TARGET_N)))
-    end = _stated(credential, 2)
+        why = f"{credential.name} is called {verdict}, and check {TARGET_N} says more"
+        yield Problem(why, (credential.verdict_place, credential.at(TARGET_N)))
+    end = credential.evidence(2)
     has_expired = isinstance(end, Expiry)
     if end is not None and has_expired is not (verdict is Verdict.EXPIRED):
         shown = "its time was over" if has_expired else "it was revoked"
-        why = f"{_called(credential)} is called {verdict}, and its evidence says that {shown}"
-        yield Problem(why, (_verdict_at(credential), credential.at(2, "evidence")))
+        why = f"{credential.name} is called {verdict}, and its evidence says that {shown}"
+        yield Problem(why, (credential.verdict_place, credential.at(2, "evidence")))
     if credential.lease_id and verdict is Verdict.EXPIRED:
-        why = f"{_called(credential)} is called expired: only a token can be proven in that way"
-        yield Problem(why, (_verdict_at(credential),))
+        why = f"{credential.name} is called expired: only a token can be proven in that way"
+        yield Problem(why, (credential.verdict_place,))
 
 
 def _time_problems(credential: Credential) -> Iterator[Problem]:
     # 4
-    issue, end, gone, between = (_stated(credential, n) for n in (1, 2, 3, 4))
+    issue, end, gone, between = (credential.evidence(n) for n in (1, 2, 3, 4))
     begun, over = time_of(issue), time_of(gone)
     if begun is None or over is None:
         return
@@ -109,26 +109,26 @@ def _time_problems(credential: Credential) -> Iterator[Problem]:
     for (before, n, first), (after, m, second) in pairwise(known):
         # an expiry and the look-up after it are shown by one time or by two, in either order
         if second < first and not (isinstance(end, Expiry) and after == "seen gone"):
-            why = f"{_called(credential)} was {after} before it was {before}"
+            why = f"{credential.name} was {after} before it was {before}"
             yield Problem(why, (credential.at(n, "evidence", "at"), credential.at(m, "evidence", "at")))
     if isinstance(between, Interval):
         pairs = (("begin", 1, between.begin, begun), ("end", 3, between.end, over))
-        for name, n, said, shown in pairs:
-            if said != shown:
-                why = f"{_called(credential)}: check 4 covers another interval than from its issue to its look-up"
+        for name, n, stated, shown in pairs:
+            if stated != shown:
+                why = f"{credential.name}: check 4 covers another interval than from its issue to its look-up"
                 yield Problem(why, (credential.at(4, "evidence", name), credential.at(n, "evidence", "at")))
 
 
 def _never_issued(credential: Credential) -> Iterator[Problem]:
-    at = (_verdict_at(credential),)
+    at = (credential.verdict_place,)
     if credential.lease_id:
-        yield Problem(f"{_called(credential)} is called never issued, and a lease that is known was issued", at)
+        yield Problem(f"{credential.name} is called never issued, and a lease that is known was issued", at)
     elif credential.accessor:
-        why = f"{_called(credential)} is called never issued, and its grant has an accessor, which Vault gives a token"
+        why = f"{credential.name} is called never issued, and its grant has an accessor, which Vault gives a token"
         yield Problem(why, (*at, *credential.identity))
-    elif any(check.ok for check in credential.said.checks if check.n != QUIET_N):
+    elif any(check.ok for check in credential.proof.checks if check.n != QUIET_N):
         yield Problem(
-            f"{_called(credential)} is called never issued, and has checks of one that was",
+            f"{credential.name} is called never issued, and has checks of one that was",
             (*at, f"{credential.place}/checks"),
         )
 
@@ -160,7 +160,7 @@ def _list_problems(receipt: Receipt) -> Iterator[Problem]:
         for value, count in Counter(values).items():
             if count > 1:
                 yield Problem(f"the {name} {one_line(str(value))} is listed {count} times", (at,))
-    if proof.leases and not any(grant.accessor_hmac for grant in receipt.grants):
+    if proof.leases and not accessors_of(receipt):
         yield Problem("there are leases, and no token that can have read them", (grants,))
     ids = {grant.grant for grant in receipt.grants}
     for n, one in enumerate(receipt.extensions):
@@ -190,16 +190,16 @@ def _shared_lines(receipt: Receipt) -> Iterator[Problem]:
     for credential in credentials(receipt):
         # one revocation by a prefix ends many tokens
         for n in (1, 2, 3):
-            found = _stated(credential, n)
-            if not isinstance(found, Line):
+            evidence = credential.evidence(n)
+            if not isinstance(evidence, Line):
                 continue
-            if n == 2 and not credential.lease_id and prefix_of(found.path, "revoke-prefix") is not None:
+            if n == 2 and not credential.lease_id and prefix_of(evidence.path, "revoke-prefix") is not None:
                 continue
-            other = owners.setdefault((n, found.sha256), credential)
+            other = owners.setdefault((n, evidence.sha256), credential)
             if other != credential:
-                both = f"{one_line(other.name)} and of {_called(credential)}"
+                both = f"{other.name} and of {credential.name}"
                 at = (other.at(n, "evidence", "sha256"), credential.at(n, "evidence", "sha256"))
-                yield Problem(f"line {found.sha256[:16]} is check {n} both of {both}", at)
+                yield Problem(f"line {evidence.sha256[:16]} is check {n} both of {both}", at)
 
 
 def _task_problems(receipt: Receipt) -> Iterator[Problem]:
@@ -233,11 +233,11 @@ def _unproven_credentials(receipt: Receipt) -> Iterator[Problem]:
     """Yield what is not proven dead, which a confirmed task cannot have."""
     at = f"{_PROOF}/confirmed"
     for credential in credentials(receipt):
-        if credential.said.verdict not in DEAD:
-            why = f"the task is called confirmed, and {_called(credential)} is {credential.said.verdict}"
-            yield Problem(why, (_verdict_at(credential), at))
+        if credential.proof.verdict not in DEAD:
+            why = f"the task is called confirmed, and {credential.name} is {credential.proof.verdict}"
+            yield Problem(why, (credential.verdict_place, at))
         elif (target := credential.check(TARGET_N)) is not None and not target.ok:
-            why = f"the task is called confirmed, and check {TARGET_N} of {_called(credential)} does not hold"
+            why = f"the task is called confirmed, and check {TARGET_N} of {credential.name} does not hold"
             yield Problem(why, (credential.at(TARGET_N, "ok"), at))
     if receipt.policy.obligations.confirm == "target":
         for n, lease in enumerate(receipt.proof.leases):
@@ -253,26 +253,13 @@ def _unproven_credentials(receipt: Receipt) -> Iterator[Problem]:
 def _not_quiet(receipt: Receipt) -> Iterator[Problem]:
     token = next(credentials(receipt))
     quiet = token.check(QUIET_N)
-    found = stated(quiet)
+    evidence = token.evidence(QUIET_N)
     if quiet is None or not quiet.ok:
         why = f"the task is called confirmed without check {QUIET_N} ({NAMES[QUIET_N]})"
         yield Problem(why, (token.at(QUIET_N),))
-    elif found is not None and isinstance(found, NoToken) is any(grant.accessor_hmac for grant in receipt.grants):
+    elif evidence is not None and isinstance(evidence, NoToken) is bool(accessors_of(receipt)):
         why = f"check {QUIET_N} and the grants disagree whether there was a token"
         yield Problem(why, (token.at(QUIET_N, "evidence"), f"{PREDICATE}/grants"))
-    elif isinstance(found, Quiet) and found.ms < QUIET_MS:
-        why = f"check {QUIET_N} has {found.ms} ms of quiet, and needs {QUIET_MS}"
+    elif isinstance(evidence, Quiet) and evidence.ms < QUIET_MS:
+        why = f"check {QUIET_N} has {evidence.ms} ms of quiet, and needs {QUIET_MS}"
         yield Problem(why, (token.at(QUIET_N, "evidence", "ms"),))
-
-
-def _stated(credential: Credential, n: int) -> Evidence | None:
-    """Return the evidence of a check that holds, None where it does not hold."""
-    return stated(credential.check(n))
-
-
-def _verdict_at(credential: Credential) -> str:
-    return f"{credential.place}/verdict"
-
-
-def _called(credential: Credential) -> str:
-    return one_line(credential.name)

@@ -55,7 +55,7 @@ def test_an_engine_without_probe_and_trial_is_checked_granted_and_ended_and_says
         *("name_shown", "probe_rights", "probe_sees_it", "probe_sees_end")
     }
     assert steps["used"]["evidence"] == "not tried: the engine ssh has no trial"
-    assert [name for name, step in steps.items() if step["told"]] == ["used", "probe_sees_end"]
+    assert [name for name, step in steps.items() if step["remark"]] == ["used", "probe_sees_end"]
 
     # a task
     file = spec(template=NAME, choices="{host: 192.0.2.7}")

@@ -99,11 +99,11 @@ def test_a_server_that_keeps_tls_sessions_after_revocation_is_named_or_fails_the
         assert at._servers[0].handshake().taken == ("1.3", "1.2")
         revoke(rig, certificate)
         anew = at.taken_anew()
-        assert (anew.works, anew.told) == (False, False)
+        assert (anew.works, anew.is_remark) == (False, False)
         assert anew.seen == f"new handshakes are refused by {looking.address} (certificate revoked)"
         goes_on = f"at {looking.address} the open connection {BOTH} and a resumed session {BOTH}"
         old = at.still_open()
-        assert (old.works, old.told) == (False, True)
+        assert (old.works, old.is_remark) == (False, True)
         assert old.seen == f"these go on: {goes_on}; that they are over within 1h is the template's word alone"
         # a bound that is short enough is waited for, and is no word any more
         late = bounded.still_open()
@@ -116,7 +116,7 @@ def test_a_server_that_ends_sessions_and_resumes_none_is_seen_to(rig: Rig, serve
         assert at._servers[0].going_on() == [f"the open connection {BOTH}"]
         revoke(rig, certificate)
         old, anew = at.still_open(), at.taken_anew()
-    assert (old.works, old.told, anew.works) == (False, False, False)
+    assert (old.works, old.is_remark, anew.works) == (False, False, False)
     assert old.seen == f"at {strict.address} no session continues and none is resumed"
 
 
@@ -250,7 +250,7 @@ def test_a_check_asks_the_servers_that_are_named_and_tells_what_goes_on(
         found = check(rig)
         assert found["used"]["evidence"].endswith(f"; {looking.address} takes it in TLS 1.3 and 1.2")
         assert f"these go on: at {looking.address} the open connection {BOTH}" in found["session_ended"]["evidence"]
-        assert found["session_ended"]["told"]
+        assert found["session_ended"]["remark"]
         assert f"; new handshakes are refused by {looking.address}" in found["login_refused"]["evidence"]
         # an administrator reads it on the terminal, too
         text = Quick(rig.cli.variables, rig.cli.home)("admin", "templates", "check", NAME).stdout
@@ -276,7 +276,7 @@ def test_without_a_named_server_nobody_who_looks_was_asked_and_the_check_says_so
     found = check(rig)
     said = "no server that accepts it is named: nobody knows what became of sessions"
     assert said in found["session_ended"]["evidence"]
-    assert found["session_ended"]["told"]
+    assert found["session_ended"]["remark"]
     shown_there = people(rig, "templates", "show", NAME)
     assert "after end others may go on accepting it for 5m after its end" in shown_there
     # who did not see the check reads it, too
@@ -363,6 +363,6 @@ def test_a_certificate_that_vault_itself_takes_as_a_login_does_not_pass(rig: Rig
         assert (warned["status"], warned["seen"]) == ("warn", f"auth/by-cert/certs/services trusts the CA of {NAME}")
     with entry(rig, allowed_common_names=["*.other.internal"]):
         found = check(rig)
-        assert found["no_vault_login"]["told"]
+        assert found["no_vault_login"]["remark"]
         assert found["no_vault_login"]["evidence"].endswith("trusts its CA, and takes certificates of other names")
     assert check(rig)["no_vault_login"]["evidence"] == "no cert auth method of this namespace trusts its CA"

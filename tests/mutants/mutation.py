@@ -40,7 +40,7 @@ class Mutation:
 
     def applied(self, text: str) -> str:
         """Return a file's text with the mutation in it. Raises Stale."""
-        begin, end = _scope(text, self.within)
+        begin, end = scope(text, self.within)
         found = list(_places(text, self.old, begin, end))
         where = f"{self.within} of {self.file}" if self.within else self.file
         if len(found) != 1:
@@ -65,23 +65,26 @@ class Mutation:
         return f"there is no {missing[0]}" if missing else ""
 
 
-def _scope(text: str, within: str) -> tuple[int, int]:
+def scope(text: str, within: str) -> tuple[int, int]:
     """Return where the named function, class or constant begins and ends. Raises Stale."""
     if not within:
         return 0, len(text)
-    found = [node for name, node in _definitions(text) if name == within]
+    found = [lines for name, lines in _definitions(text) if name == within]
     if len(found) != 1:
         raise Stale(f"{within} is defined {len(found)} times")
-    (node,) = found
-    first = min(each.lineno for each in (node, *getattr(node, "decorator_list", ())))
+    ((first, last),) = found
     lines = text.split("\n")
-    begin = len("\n".join(lines[: first - 1]))
-    return begin, len("\n".join(lines[: node.end_lineno]))
+    return len("\n".join(lines[: first - 1])), len("\n".join(lines[:last]))
 
 
-@lru_cache(8)
-def _definitions(text: str) -> list[tuple[str, ast.stmt]]:
-    return list(_named(ast.parse(text), ""))
+@lru_cache(None)
+def _definitions(text: str) -> tuple[tuple[str, tuple[int, int]], ...]:
+    """Return each definition's qualified name, with its first line and its last."""
+    return tuple((name, (_first_line(node), node.end_lineno or 0)) for name, node in _named(ast.parse(text), ""))
+
+
+def _first_line(node: ast.stmt) -> int:
+    return min(each.lineno for each in (node, *getattr(node, "decorator_list", ())))
 
 
 def _named(node: ast.AST, prefix: str) -> Iterator[tuple[str, ast.stmt]]:

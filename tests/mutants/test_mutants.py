@@ -10,7 +10,7 @@ from functools import lru_cache
 import pytest
 
 from mutants import trial, witness
-from mutants.mutation import ROOT, Mutation, Stale, mutations
+from mutants.mutation import ROOT, Mutation, Stale, mutations, scope
 from mutants.trial import Copy
 
 ALL = mutations()
@@ -18,12 +18,13 @@ WHOLE = "tests/unit/lifecycle/confirmation/test_checks.py"
 NARROW = f"{WHOLE}::test_tidying_tokens_is_a_hazard_to_a_token"
 
 
-@lru_cache(8)
-def _dumped(text: str) -> str:
-    return ast.dump(ast.parse(text))
+def _meaning(code: str) -> str:
+    """Return what is compared of a file, or of one definition in it, which may be indented."""
+    code = code.strip("\n")
+    return ast.dump(ast.parse(f"if 1:\n{code}" if code[0] == " " else code))
 
 
-@lru_cache(8)
+@lru_cache(None)
 def _read(file: str) -> str:
     return (ROOT / file).read_text()
 
@@ -51,13 +52,15 @@ def test_the_mutations_of_a_table_still_apply(table: str) -> None:
 def _why_it_cannot_be_seen(mutation: Mutation) -> str:
     if stale := mutation.why_stale(ROOT):
         return stale
-    text = (ROOT / mutation.file).read_text()
     if mutation.file.endswith(".py"):
+        text = _read(mutation.file)
+        mutant = mutation.applied(text)
+        begin, end = scope(text, mutation.within)
         try:
-            mutant = ast.parse(mutation.applied(text))
+            after = _meaning(mutant[begin : end + len(mutant) - len(text)])
         except SyntaxError as error:
             return f"it is no Python any more: {error}"
-        if ast.dump(mutant) == _dumped(text):
+        if after == _meaning(text[begin:end]):
             return "it changes nothing"
     named = [(file, name) for file, _, name in (test.partition("::") for test in mutation.tests) if name]
     missing = [name for file, name in named if f"def {name}(" not in _read(file)]

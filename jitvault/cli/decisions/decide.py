@@ -45,8 +45,7 @@ def decide(
 
     Raises Denied where the decision cannot count, or does not.
     """
-    # a denial takes access away, so nothing keeps it from being signed
-    wiring = session.open_to_ask() if decision == "approve" else session.open_session()
+    wiring = session.open_session()
     document = session.known(wiring, task)
     matter = approval_subject(document)
     if matter is None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from jitvault.cli.views import output
 from jitvault.kill_switch.kill import Result
-from jitvault.model.proof_check import NOT_ASKED
+from jitvault.lifecycle.record.check_words import NOT_ASKED
 
 if TYPE_CHECKING:
     from rich.console import Console

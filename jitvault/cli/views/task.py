@@ -20,9 +20,9 @@ from jitvault.formats.plural import counted
 from jitvault.formats.shorten import quoted
 from jitvault.formats.time_window import format_duration
 from jitvault.formats.token_pattern import without_tokens
-from jitvault.lifecycle.record.check_words import evidence_in_words
+from jitvault.lifecycle.record.check_words import NOT_ASKED, evidence_in_words
 from jitvault.model.event_bodies import Refusal
-from jitvault.model.proof_check import NOT_ASKED, Check
+from jitvault.model.proof_check import Check
 from jitvault.model.revision_text import describe_unasked
 from jitvault.model.spec import TaskSpec
 from jitvault.model.states import EndReason, State

@@ -15,7 +15,7 @@ from jitvault.cli.views import output
 from jitvault.cli.views.listing import Cell, Column, print_listing
 from jitvault.cli.views.published import age
 from jitvault.cli.views.task import end_in_words
-from jitvault.model.proof_check import NOT_ASKED
+from jitvault.lifecycle.record.check_words import NOT_ASKED
 from jitvault.model.states import LIVE_STATES, PROVEN
 from jitvault.policy.decision import Requirement
 

@@ -56,7 +56,7 @@ def print_template(
     are used, for each choice that makes a difference.
     """
     if as_json:
-        typer.echo(to_json({"template": found, "paths": list(paths), "check": check, "told": list(remarks)}))
+        typer.echo(to_json({"template": found, "paths": list(paths), "check": check, "remarks": list(remarks)}))
         return
     console = output.console()
     spec = found["spec"]
@@ -123,7 +123,7 @@ def print_outcome(found: Outcome, program: str) -> None:
         seen = {f"step {step.n} {'✓' if step.ok else '✗'}": f"{step.name}: {step.evidence}"}
         if not step.ok:
             output.print_facts(console, {**seen, "mend": step.mend})
-        elif step.told:
+        elif step.is_remark:
             output.print_facts(console, seen)
     for what in found.left_behind:
         console.print(f"  LEFT BEHIND  {what}", style="red", soft_wrap=True)

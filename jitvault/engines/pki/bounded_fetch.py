@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import ssl
 import time
+from contextlib import closing
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from jitvault.errors import NotConfirmed
-from jitvault.http.connection import NoAnswer, ServerAddress, TooLong, ask_once
+from jitvault.http.connection import NoAnswer, ServerAddress, TooLong, connect
 from jitvault.http.deadline_socket import TimeLimit
 
 _TIMEOUT_S = 5
@@ -51,7 +52,9 @@ class Web:
             raise NotConfirmed(f"the probe's URL or its CA cannot be used ({type(error).__name__})") from None
         shown = f"{server.host}:{server.port}{path}"
         try:
-            answer = ask_once(server, method, path, headers, body, TimeLimit(_TIMEOUT_S, self._until), most=at_most)
+            limit = TimeLimit(_TIMEOUT_S, self._until)
+            with closing(connect(server, limit)) as connection:
+                answer = connection.ask(method, path, headers, body, limit, most=at_most)
         except TooLong:
             raise NotConfirmed(f"{shown} answered with more than {at_most} bytes") from None
         except (NoAnswer, ValueError) as error:

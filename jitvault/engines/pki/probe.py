@@ -8,6 +8,7 @@ from typing import Any
 
 from jitvault.engines.interface import Probe, ProbeResult
 from jitvault.engines.pki.revocations import Revocations, serial_of
+from jitvault.engines.pki.x509_revocation import current_answer, expired, on_crl, revoked_by_ocsp
 from jitvault.errors import NotConfirmed, StillAccepted
 from jitvault.model.evidence import SignedForm
 
@@ -28,17 +29,10 @@ class PkiProbe(Probe):
         return {name: _look(revocations, name) for name in names}
 
     def missing_rights(self, where: Mapping[str, Any]) -> tuple[str, ...]:
-        from jitvault.engines.pki.x509_revocation import check_answered
-
         revocations = Revocations.of(where)
         _ = revocations.crl
-        check_answered(revocations.by_ocsp(_ANY), _ANY, revocations.issuer, datetime.now(UTC))
+        current_answer(revocations.by_ocsp(_ANY), _ANY, revocations.issuer, datetime.now(UTC))
         return ()
-
-    def made_since(
-        self, where: Mapping[str, Any], config: Mapping[str, Any], path: str, since: datetime
-    ) -> Mapping[str, datetime]:
-        raise NotConfirmed("a certificate does not say by which role it was made: one that no line names is not found")
 
 
 def _look(revocations: Revocations, name: str) -> ProbeResult:
@@ -61,8 +55,6 @@ def _revoked(revocations: Revocations, serial: int) -> ProbeResult:
 
     The OCSP response is kept of what was read: a CRL can have megabytes.
     """
-    from jitvault.engines.pki.x509_revocation import on_crl, revoked_by_ocsp
-
     listed = on_crl(revocations.crl, serial, datetime.now(UTC))
     answer = revocations.by_ocsp(serial)
     revoked = revoked_by_ocsp(answer, serial, revocations.issuer, datetime.now(UTC))
@@ -75,8 +67,6 @@ def _expired(revocations: Revocations, name: str, serial: int) -> ProbeResult | 
     The certificate itself shows that. Vault does not put a certificate on the CRL that expires within seconds, and OCSP
     goes on calling it good.
     """
-    from jitvault.engines.pki.x509_revocation import expired
-
     try:
         certificate = revocations.certificate(name)
         over = expired(certificate, serial, revocations.issuer, datetime.now(UTC))

@@ -11,13 +11,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from cryptography import x509
 
 from jitvault.engines.pki.bounded_fetch import Web
+from jitvault.engines.pki.x509_revocation import current_crl, issuer_of, request_for
 from jitvault.errors import NotConfirmed
-
-if TYPE_CHECKING:
-    from cryptography import x509
 
 _SERIAL = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){0,31}")
 # A CRL of a million certificates has about 40 MB; a mount with more of them needs another proof.
@@ -44,8 +44,6 @@ class Revocations:
         It has the mount's URL (`dsn`), the issuer's certificate (`issuer`, PEM), for private HTTPS the CA (`ca`, PEM),
         and for an issuer that is not the mount's default the URL of its CRL (`crl`). Raises NotConfirmed.
         """
-        from jitvault.engines.pki.x509_revocation import current_crl, issuer_of
-
         issuer = issuer_of(where.get("issuer"))
         mount = str(where["dsn"]).rstrip("/")
         web = Web(where.get("ca"), within_s=_LONGEST_S)
@@ -65,8 +63,6 @@ class Revocations:
 
     def by_ocsp(self, serial: int) -> bytes:
         """Return the responder's answer. Raises NotConfirmed."""
-        from jitvault.engines.pki.x509_revocation import request_for
-
         question = request_for(serial, self.issuer)
         return self.web.post(f"{self.mount}/ocsp", question, kind="application/ocsp-request", at_most=_MAX_ANSWER)
 

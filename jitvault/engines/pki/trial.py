@@ -9,7 +9,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 from jitvault.engines.interface import After, Trial
+from jitvault.engines.pki.certificate import as_asked
 from jitvault.engines.pki.revocations import Revocations, serial_of
+from jitvault.engines.pki.verifiers import AtVerifiers
+from jitvault.engines.pki.x509_revocation import (
+    SKEW,
+    check_good_by_ocsp,
+    check_off_crl,
+    check_valid,
+    on_crl,
+    revoked_by_ocsp,
+)
 from jitvault.model.template import TemplateBody
 from jitvault.model.verifiers import NO_VERIFIERS, Verifiers
 
@@ -54,9 +64,6 @@ class PkiTrial(Trial):
     def check_issued(
         self, spec: TemplateBody, data: Mapping[str, str], snapshot: Mapping[str, Any], issued: Mapping[str, Any]
     ) -> str:
-        from jitvault.engines.pki.certificate import as_asked
-        from jitvault.engines.pki.x509_revocation import SKEW
-
         return as_asked(issued.get("certificate"), data, snapshot["role"], until=datetime.now(UTC) + spec.ttl + SKEW)
 
 
@@ -76,9 +83,6 @@ class _InUse:
 
         Raises NotConfirmed unless the certificate is valid, on no CRL, good by OCSP, and taken by the servers.
         """
-        from jitvault.engines.pki.verifiers import AtVerifiers
-        from jitvault.engines.pki.x509_revocation import check_good_by_ocsp, check_off_crl, check_valid
-
         name = str(issued.get("serial_number"))
         self._serial = serial_of(name)
         self._where = where
@@ -91,15 +95,11 @@ class _InUse:
         self.seen = "; ".join(filter(None, (f"{name} is valid, on no CRL, and good by OCSP", self._at.seen)))
 
     def still_works(self) -> After:
-        from jitvault.engines.pki.x509_revocation import on_crl
-
         # the sentence of an error says more than that it works: which CRL does not have it
         listed = on_crl(Revocations.of(self._where).crl, self._serial, datetime.now(UTC))
         return _with_evidence(listed, self._at.still_open())
 
     def works_anew(self) -> After:
-        from jitvault.engines.pki.x509_revocation import revoked_by_ocsp
-
         revocations = Revocations.of(self._where)
         answer = revocations.by_ocsp(self._serial)
         revoked = revoked_by_ocsp(answer, self._serial, revocations.issuer, datetime.now(UTC))

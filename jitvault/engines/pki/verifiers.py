@@ -83,7 +83,8 @@ class AtVerifiers:
         too long to wait for. Raises NotConfirmed if a server does not show what became of them.
         """
         if not self._servers:
-            return After(False, "no server that accepts it is named: nobody knows what became of sessions", told=True)
+            seen = "no server that accepts it is named: nobody knows what became of sessions"
+            return After(False, seen, is_remark=True)
         is_awaited = self._within <= LONGEST
         longest = self._within if is_awaited else timedelta(0)
         going_on = {
@@ -100,7 +101,7 @@ class AtVerifiers:
             return After(True, f"{bound} after its end these go on: {listed}", f"{_KEEPS} {_ENDS}", stays=False)
         # the holder of the certificate keeps its connections, and only the bound limits that
         seen = f"these go on: {listed}; that they are over within {bound} is the template's word alone"
-        return After(False, seen, told=True)
+        return After(False, seen, is_remark=True)
 
     def taken_anew(self) -> After:
         """Return whether a server takes the revoked certificate anew.
@@ -207,14 +208,14 @@ class _Server:
         try:
             for version, context in self._contexts.items():
                 try:
-                    shown = _shown(name, context)
+                    attempt = _attempt(name, context)
                 except NotConfirmed as error:
                     refusals.append(str(error))
                     continue
-                if shown.connection is None:
-                    refusals.append(f"{name} refuses the new certificate ({shown.alert})")
+                if attempt.connection is None:
+                    refusals.append(f"{name} refuses the new certificate ({attempt.alert})")
                 else:
-                    self._open[version], self._saved[version] = shown.connection, shown.connection.session
+                    self._open[version], self._saved[version] = attempt.connection, attempt.connection.session
         except BaseException:
             self.close()
             raise
@@ -243,7 +244,7 @@ class _Server:
         saved = self._saved[version]
         if saved is None:
             return False
-        connection = _shown(self.name, self._contexts[version], saved).connection
+        connection = _attempt(self.name, self._contexts[version], saved).connection
         if connection is None:
             return False
         with connection:
@@ -256,11 +257,11 @@ class _Server:
         """
         taken, alerts = [], []
         for version in self._open:
-            shown = _shown(self.name, self._contexts[version])
-            if shown.connection is None:
-                alerts.append(shown.alert)
+            attempt = _attempt(self.name, self._contexts[version])
+            if attempt.connection is None:
+                alerts.append(attempt.alert)
             else:
-                shown.connection.close()
+                attempt.connection.close()
                 taken.append(version)
         return _Handshake(tuple(taken), tuple(alerts))
 
@@ -271,14 +272,14 @@ class _Server:
 
 
 @dataclass(frozen=True, slots=True)
-class _Shown:
-    """A connection of a server that took a certificate, or its alert."""
+class _Attempt:
+    """The connection to a server that took a certificate, or the alert of one that did not."""
 
     connection: ssl.SSLSocket | None
     alert: str = ""
 
 
-def _shown(server: str, context: ssl.SSLContext, session: ssl.SSLSession | None = None) -> _Shown:
+def _attempt(server: str, context: ssl.SSLContext, session: ssl.SSLSession | None = None) -> _Attempt:
     """Show the certificate to a server.
 
     Raises NotConfirmed if the server neither takes it nor sends an alert.
@@ -292,15 +293,15 @@ def _shown(server: str, context: ssl.SSLContext, session: ssl.SSLSession | None 
     try:
         # a failed handshake closes the socket
         connection = context.wrap_socket(plain, server_hostname=host, session=session)
-        _hear(connection)
+        _await_alert(connection)
     except (OSError, ValueError) as error:
         if connection is not None:
             connection.close()
-        return _Shown(None, _alert_of(server, error))
-    return _Shown(connection)
+        return _Attempt(None, _alert_of(server, error))
+    return _Attempt(connection)
 
 
-def _hear(connection: ssl.SSLSocket) -> None:
+def _await_alert(connection: ssl.SSLSocket) -> None:
     """Give a server the time to refuse.
 
     Raises OSError if it ends the connection.
@@ -309,12 +310,12 @@ def _hear(connection: ssl.SSLSocket) -> None:
     connection.settimeout(_QUIET_S)
     while True:
         try:
-            heard = connection.recv(1)
+            received = connection.recv(1)
         except TimeoutError:
             if _is_taken(connection) or time.monotonic() > until:
                 return
         else:
-            if not heard:
+            if not received:
                 raise ConnectionAbortedError
             return
 

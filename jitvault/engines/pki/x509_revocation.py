@@ -92,7 +92,7 @@ def revoked_by_ocsp(der: bytes, serial: int, issuer: x509.Certificate, now: date
 
     The response has to be current and the issuer's. Raises NotConfirmed.
     """
-    single = _single(der, serial, issuer, now)
+    single = current_answer(der, serial, issuer, now)
     if single.certificate_status is ocsp.OCSPCertStatus.GOOD:
         raise StillAccepted(f"OCSP calls serial {spelled(serial)} good")
     if single.certificate_status is not ocsp.OCSPCertStatus.REVOKED:
@@ -114,20 +114,12 @@ def check_good_by_ocsp(der: bytes, serial: int, issuer: x509.Certificate, now: d
 
     The response has to be current, and the issuer's.
     """
-    status = _single(der, serial, issuer, now).certificate_status
+    status = current_answer(der, serial, issuer, now).certificate_status
     if status is not ocsp.OCSPCertStatus.GOOD:
         raise NotConfirmed(f"OCSP calls serial {spelled(serial)} {status.name.lower()}, not good")
 
 
-def check_answered(der: bytes, serial: int, issuer: x509.Certificate, now: datetime) -> None:
-    """Raise NotConfirmed unless an OCSP response is about `serial`.
-
-    The response has to be current, and the issuer's. Its status does not matter.
-    """
-    _single(der, serial, issuer, now)
-
-
-def _single(der: bytes, serial: int, issuer: x509.Certificate, now: datetime) -> ocsp.OCSPSingleResponse:
+def current_answer(der: bytes, serial: int, issuer: x509.Certificate, now: datetime) -> ocsp.OCSPSingleResponse:
     """Return what an OCSP response says about `serial`.
 
     The response has to be current, and signed by the issuer. Raises NotConfirmed.

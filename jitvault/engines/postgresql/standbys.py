@@ -206,7 +206,6 @@ def _without_named(senders: Sequence[Sender], receiving: Sequence[Server]) -> li
 
 
 def _sender_name(sender: Sender) -> str:
-
     name = sender.application or "a standby without a name"
     return f"{name} (slot {sender.slot})" if sender.slot else name
 

@@ -76,10 +76,6 @@ class DocumentQueries:
             rows = connection.execute(_UNREAD_OF_OPEN, {"kind": kind}).all()
         return [(row.author, row.about) for row in rows]
 
-    def note_written(self, kind: Kept, author: str, about: str) -> None:
-        """Index a document whose audit line may not be there yet."""
-        self._db.write(lambda connection: _enter(connection, [(kind, author, about, 1)]))
-
     def keep_read(self, documents: Sequence[Indexed]) -> None:
         """Record the results of reading documents.
 

@@ -91,7 +91,7 @@ def opened(ledger: str, *, create: bool) -> Database:
         return _checked(Database(SqliteStore(url, exclusive=True), generation.GENERATION))
 
 
-def raw(ledger: str, *, create: bool) -> Database:
+def raw(ledger: str) -> Database:
     """Return the database at a URL or a path whatever is in it.
 
     For making, upgrading or checking a ledger. Raises LedgerUnavailable.
@@ -99,7 +99,7 @@ def raw(ledger: str, *, create: bool) -> Database:
     url = _url(ledger)
     if not _is_file(url):
         return Database(PostgresStore(url))
-    sqlite.prepare(_file(url), create=create)
+    sqlite.prepare(_file(url), create=True)
     return Database(SqliteStore(url))
 
 

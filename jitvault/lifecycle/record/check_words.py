@@ -24,6 +24,8 @@ from jitvault.model.evidence import (
 )
 from jitvault.model.proof_check import Check
 
+NOT_ASKED = "revoked at Vault; the target was not asked"
+"""What is said of an end that rests on the audit stream alone, where another one is called proven."""
 _LINE_DIGITS = 16
 """How many digits of a line's SHA-256 people are shown."""
 _CLOSED = {

@@ -17,7 +17,7 @@ from jitvault.documents.published_parts import GrantedExtension, PublishedExtens
 from jitvault.documents.receipt import Receipt, StatedAccess, StatedExtension, Statement, statement_of
 from jitvault.formats.conversion import as_json, converter
 from jitvault.ledger.model import GrantRow, LeaseRow, OpState, TaskRecord
-from jitvault.lifecycle.record.check_words import evidence_in_words, failure_in_words
+from jitvault.lifecycle.record.check_words import NOT_ASKED, evidence_in_words, failure_in_words
 from jitvault.lifecycle.record.history import ended_of, forced_of, last_decision
 from jitvault.lifecycle.record.reopenings import times_reopened, why_listing_unsettled, why_seal_postponed
 from jitvault.model.event_bodies import (
@@ -32,7 +32,7 @@ from jitvault.model.event_bodies import (
 )
 from jitvault.model.event_chain import Event
 from jitvault.model.kinds import OperationKind
-from jitvault.model.proof_check import NOT_ASKED, QUIET_N, TARGET_N, Check
+from jitvault.model.proof_check import QUIET_N, TARGET_N, Check
 from jitvault.model.revision import Revision
 from jitvault.model.signed_document import SignedByPerson
 from jitvault.model.states import ENDED, PROVEN, EndReason, State, Verdict

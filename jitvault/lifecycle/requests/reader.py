@@ -208,7 +208,7 @@ def _approver_decision(
         revision=paper.revision,
         requester=paper.requester,
         void=why_void,
-        barred=approvers.why_not(entity.id, written_at),
+        unregistered=approvers.why_not(entity.id, written_at),
         withdrawn=withdrawn,
         person=entity.person,
         persons=frozenset({entity.person, registered.person.lower() if registered else ""} - {""}),

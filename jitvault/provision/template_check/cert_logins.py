@@ -64,7 +64,7 @@ def vault_logins(vault: Vault, snapshot: Callable[[], Mapping[str, Any]], certif
         return Found(False, evidence, _MEND)
     if found:
         evidence = f"{', '.join(login.path for login in found)} trusts its CA, and takes certificates of other names"
-        return Found(True, evidence, told=True)
+        return Found(True, evidence, is_remark=True)
     return Found(True, "no cert auth method of this namespace trusts its CA")
 
 

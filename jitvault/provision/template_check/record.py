@@ -156,7 +156,7 @@ class CheckRecorder:
             at=datetime.now(UTC),
             failed=outcome.failed[:MAX_FAILURES],
             steps=STEPS,
-            told=outcome.told[:MAX_FAILURES],
+            remarks=outcome.remarks[:MAX_FAILURES],
         )
         self._ended = (*self._ended, *outcome.ended)[-MAX_ENDED:]
         self._write(())

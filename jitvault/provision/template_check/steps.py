@@ -44,28 +44,28 @@ TRIED = (5, 8, 9, *INSPECTED, *RESISTED, 19)
 class Found:
     """The result of a step: `evidence`, and `mend`, what to do about it.
 
-    `told` marks evidence that an administrator has to read although the step is ok.
+    `is_remark` marks evidence that an administrator has to read although the step is ok.
     """
 
     ok: bool
     evidence: str
     mend: str = ""
-    told: bool = False
+    is_remark: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
     """One numbered step of a check.
 
-    `evidence` says what was seen, `mend` what to do about it where the step is not ok. `told` marks evidence that an
-    administrator has to read although the step is ok.
+    `evidence` says what was seen, `mend` what to do about it where the step is not ok. `is_remark` marks evidence that
+    an administrator has to read although the step is ok.
     """
 
     n: int
     ok: bool
     evidence: str
     mend: str
-    told: bool = False
+    is_remark: bool = False
 
     @property
     def name(self) -> str:
@@ -78,7 +78,7 @@ class Step:
             "ok": self.ok,
             "evidence": self.evidence,
             "mend": self.mend,
-            "told": self.told,
+            "remark": self.is_remark,
         }
 
 
@@ -122,8 +122,8 @@ class Outcome:
         return [step.n for step in self.steps if step.ok] == sorted(STEPS) and not self.left_behind
 
     @property
-    def told(self) -> tuple[str, ...]:
-        return tuple(f"{s.name}: {s.evidence}" for s in self.steps if s.ok and s.told)
+    def remarks(self) -> tuple[str, ...]:
+        return tuple(f"{s.name}: {s.evidence}" for s in self.steps if s.ok and s.is_remark)
 
     @property
     def failed(self) -> tuple[str, ...]:

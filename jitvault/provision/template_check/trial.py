@@ -217,25 +217,25 @@ class _Check:
             return ()
         return (self._lease_id, *(self._resistance.leases if self._resistance else ()))
 
-    def note(self, n: int, *, ok: bool, evidence: str, mend: str = "", told: bool = False) -> bool:
+    def note(self, n: int, *, ok: bool, evidence: str, mend: str = "", is_remark: bool = False) -> bool:
         """Record a step and return `ok`; `mend` replaces the step's own remedy."""
         name = STEPS[n]
         mend = "" if ok else mend or self._remedies.get(name) or _REMEDIES.get(name, "See the evidence.")
-        self.steps.append(Step(n, ok, evidence[:_MOST], mend, told))
+        self.steps.append(Step(n, ok, evidence[:_MOST], mend, is_remark))
         return ok
 
     def _note(self, n: int, found: Found) -> None:
-        self.note(n, ok=found.ok, evidence=found.evidence, mend=found.mend, told=found.told)
+        self.note(n, ok=found.ok, evidence=found.evidence, mend=found.mend, is_remark=found.is_remark)
 
     def _note_what_is_not_tried(self) -> None:
         """Note the steps that need a part of an engine that this one lacks: none fails, and people read it."""
         name = self._engine.name
         if self._probe is None:
             for n in PROBED:
-                self.note(n, ok=True, evidence=f"not probed: the engine {name} has no probe", told=n == PROBED[0])
+                self.note(n, ok=True, evidence=f"not probed: the engine {name} has no probe", is_remark=n == PROBED[0])
         if self._trial is None:
             for n in TRIED:
-                self.note(n, ok=True, evidence=f"not tried: the engine {name} has no trial", told=n == TRIED[0])
+                self.note(n, ok=True, evidence=f"not tried: the engine {name} has no trial", is_remark=n == TRIED[0])
 
     def run(self) -> None:
         """Run the steps.
@@ -495,7 +495,7 @@ class _Check:
         except NotConfirmed as error:
             self.note(n, ok=False, evidence=str(error))
             return False
-        self.note(n, ok=not after.works, evidence=after.seen, mend=after.mend, told=after.told)
+        self.note(n, ok=not after.works, evidence=after.seen, mend=after.mend, is_remark=after.is_remark)
         return after.works and after.stays
 
     def _clean_up(self) -> None:

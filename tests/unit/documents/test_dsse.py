@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from dsse import pae
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -55,12 +56,11 @@ def read(
 
 def raw(payload: bytes, payload_type: str = DOCUMENT_TYPE) -> dict[str, Any]:
     """An honestly signed envelope around any bytes."""
-    kind = payload_type.encode()
-    pae = b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
+    signature = FIRST.sign(pae(payload, payload_type))
     return {
         "payload": base64.b64encode(payload).decode(),
         "payloadType": payload_type,
-        "signatures": [{"keyid": f"{KEY}:v1", "sig": base64.b64encode(FIRST.sign(pae)).decode()}],
+        "signatures": [{"keyid": f"{KEY}:v1", "sig": base64.b64encode(signature).decode()}],
     }
 
 

@@ -11,10 +11,11 @@ import pytest
 from jitvault.audit.entry import Request
 from jitvault.audit.hazard_paths import is_hazard
 from jitvault.engines.database import DatabaseEngine
-from jitvault.engines.interface import Engine, Read, check_template, probe_of
+from jitvault.engines.interface import Engine, Probe, Read, check_template, probe_of
 from jitvault.engines.pki.engine import PkiEngine
 from jitvault.errors import InvalidInput, NotConfirmed
 from jitvault.model.template import TemplateBody
+from jitvault.provision.mounts import PlainKeys, plain_keys
 
 
 class Bare(Engine):
@@ -27,6 +28,14 @@ class Bare(Engine):
 
     def worker_paths(self, mount: str, path: str) -> tuple[str, ...]:
         return ()
+
+
+class OnADatabase(Bare):
+    """An engine of its own for a mount of the type `database`, whose target names a credential otherwise."""
+
+    name = "other-sql"
+    mount_type = "database"
+    probe = cast(Probe, SimpleNamespace(credential_key="account"))
 
 
 def template(**fields: object) -> TemplateBody:
@@ -64,3 +73,22 @@ def test_what_an_engine_may_leave_out_asks_for_nothing() -> None:
 
     bare = Bare()
     assert (bare.probe, bare.trial, bare.limits(template()), bare.upkeep(read, "own")) == (None, None, None, None)
+
+
+def test_engines_of_one_type_share_a_mount_and_others_do_not() -> None:
+    engines = {"database": DatabaseEngine(), "other-sql": OnADatabase(), "bare": Bare()}
+
+    def plain(**on: str) -> list[PlainKeys]:
+        templates = {
+            name: SimpleNamespace(spec=SimpleNamespace(mount=mount, engine=engine_of[name]))
+            for name, mount in on.items()
+        }
+        return list(plain_keys(cast(Any, templates), engines))
+
+    engine_of = {"app": "database", "other": "other-sql", "bare": "bare"}
+    assert plain(app="db", other="db", bare="x") == [
+        PlainKeys("db", "database", ("account", "username")),
+        PlainKeys("x", "bare", ()),
+    ]
+    with pytest.raises(InvalidInput, match="db/ is of the type database in another template"):
+        plain(app="db", bare="db")

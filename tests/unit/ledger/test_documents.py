@@ -71,10 +71,10 @@ def test_a_list_enters_what_is_new_and_forgets_what_is_gone(ledger: Ledger, *, a
 
 
 def test_a_list_forgets_no_freeze_that_is_in_force(ledger: Ledger) -> None:
-    for about, standing in (("held", DocumentStatus.COUNTS), ("lifted", DocumentStatus.LIFTED)):
-        ledger.note_written(Kept.FREEZE, "e-1", about)
-        (one,) = ledger.indexed(Kept.FREEZE, None, [])
-        ledger.keep_read([replace(one, read=one.news, standing=standing)])
+    standings = {"held": DocumentStatus.COUNTS, "lifted": DocumentStatus.LIFTED}
+    ledger.keep_listed(Kept.FREEZE, "e-1", [*standings], again=False)
+    unread = ledger.indexed(Kept.FREEZE, None, [])
+    ledger.keep_read([replace(one, read=one.news, standing=standings[one.about]) for one in unread])
     ledger.keep_listed(Kept.FREEZE, "e-1", [], again=True)
     assert [one.about for one in ledger.indexed(Kept.FREEZE, None, list(DocumentStatus))] == ["held"]
 

@@ -664,7 +664,7 @@ def test_a_file_that_a_worker_has_only_begun_is_no_ledger_yet(tmp_path: Path) ->
 def test_somebody_elses_database_is_left_alone(place: LedgerPlace, shelf: Shelf) -> None:
     theirs = place if isinstance(place, Path) else shelf.empty()
     as_is(theirs, "CREATE TABLE theirs (a integer)")
-    for make_it in (lambda at: opened(at, create=True), lambda at: upgrade(raw(at, create=True))):
+    for make_it in (lambda at: opened(at, create=True), lambda at: upgrade(raw(at))):
         with pytest.raises(LedgerUnavailable, match="schema version none"):
             make_it(address(theirs))
     assert [row[0] for row in tables_of(theirs)] == ["theirs"]

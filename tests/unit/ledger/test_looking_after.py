@@ -109,7 +109,7 @@ def rows_of(database: Database) -> dict[str, list[dict[str, Any]]]:
 
 @pytest.fixture
 def target(shelf: Shelf) -> Database:
-    made = raw(shelf.empty(), create=True)
+    made = raw(shelf.empty())
     upgrade(made)
     return made
 
@@ -181,7 +181,7 @@ def test_workers_go_on_while_a_schema_that_only_adds_is_made(
 ) -> None:
     fill(ledger)
     with ledger.claim("t-1") as claim:
-        migrate = raw(owner_of(address(place)), create=False)
+        migrate = raw(owner_of(address(place)))
         migrate.write(lambda connection: command.upgrade(next_version(connection), "head"), alone=True)
         # one that runs already, and one that starts
         ledger.apply("t-1", Change("old"), claim=claim, at=NOW)
@@ -207,7 +207,7 @@ def test_a_ledger_of_the_version_before_is_refused_and_upgraded_with_what_it_hol
         opened(address(place), create=True)
     assert "ledger upgrade" in caught.value.hint
     owner = owner_of(address(place))
-    assert upgrade(raw(owner, create=False)) == (HEAD, "0199")
+    assert upgrade(raw(owner)) == (HEAD, "0199")
     assert rows_of(opened(owner, create=False)) == before
 
 
@@ -219,7 +219,7 @@ def test_a_ledger_from_before_the_first_release_is_refused_and_left_alone(
     before = rows_of(database)
     as_is(place, f"UPDATE alembic_version SET version_num = '{version}'")
     owner = owner_of(address(place))
-    for use in (lambda: opened(address(place), create=True), lambda: upgrade(raw(owner, create=False))):
+    for use in (lambda: opened(address(place), create=True), lambda: upgrade(raw(owner))):
         with pytest.raises(LedgerUnavailable, match="no release wrote it, so none upgrades it") as caught:
             use()
         assert caught.value.exit_code == 11

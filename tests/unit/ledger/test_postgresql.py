@@ -287,9 +287,7 @@ def test_an_empty_database_is_made_a_ledger_by_upgrade_alone_and_once(shelf: She
     with pytest.raises(LedgerUnavailable, match="no ledger in this database") as caught:
         opened(url, create=True)
     assert "ledger upgrade" in caught.value.hint
-    code = (
-        "from jitvault.ledger.storage.database import raw, upgrade\nprint(upgrade(raw(sys.argv[1], create=True))[0])\n"
-    )
+    code = "from jitvault.ledger.storage.database import raw, upgrade\nprint(upgrade(raw(sys.argv[1]))[0])\n"
     said = run_together(*(child(code, url, begin="") for _ in range(3)))
     assert sorted(said) == [f"{HEAD}\n", f"{HEAD}\n", "None\n"]
     make(Ledger(opened(url, create=False)))
@@ -302,7 +300,7 @@ def test_the_migrations_make_the_checks_and_keys_of_the_models(place: str) -> No
         "UNION SELECT pg_get_indexdef(indexrelid) FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid "
         "WHERE relnamespace = to_regnamespace(:name) AND relname NOT LIKE 'alembic_version%'"
     )
-    with raw(owner_of(place), create=False).engine.connect() as connection:
+    with raw(owner_of(place)).engine.connect() as connection:
         connection.execute(text("CREATE SCHEMA models"))
         schema.metadata.create_all(connection.execution_options(schema_translate_map={None: "models"}))
         made, models = (
@@ -325,7 +323,7 @@ def as_role(place: str, *, writes: bool) -> Iterator[tuple[str, str]]:
 
 
 def login(url: str, *, writes: bool) -> LedgerLogin:
-    with raw(url, create=False).read() as connection:
+    with raw(url).read() as connection:
         return login_of(connection, writes=writes)
 
 
@@ -394,7 +392,7 @@ def test_a_message_that_no_index_would_take_is_cut(ledger: Ledger) -> None:
 
 def test_options_of_the_url_are_those_of_postgresql(place: str) -> None:
     url = make_url(place).update_query_dict({"options": "-c search_path=elsewhere", "application_name": "night"})
-    database = raw(url.render_as_string(hide_password=False), create=False)
+    database = raw(url.render_as_string(hide_password=False))
     with database.read() as connection:
         names = ("search_path", "application_name", "timezone", "lock_timeout", "transaction_read_only")
         found = [connection.execute(text(f"SHOW {name}")).scalar() for name in names]

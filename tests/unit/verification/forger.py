@@ -24,6 +24,7 @@ from typing import Any
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from dsse import pae
 
 from jitvault.documents.receipt import Statement
 from jitvault.documents.signed import DOCUMENT_TYPE, RECEIPT_KEY, RECEIPT_TYPE
@@ -114,8 +115,7 @@ class Forger:
     def envelope(
         self, payload: bytes, *, kind: str = RECEIPT_TYPE, key_id: str = f"{RECEIPT_KEY}:v1"
     ) -> dict[str, Any]:
-        covered = b"DSSEv1 %d %b %d %b" % (len(kind), kind.encode(), len(payload), payload)
-        signature = base64.b64encode(self.key.sign(covered)).decode()
+        signature = base64.b64encode(self.key.sign(pae(payload, kind))).decode()
         return {
             "payload": base64.b64encode(payload).decode(),
             "payloadType": kind,
@@ -226,7 +226,7 @@ class Forger:
                 {"entity": entity, "version": version, "public_key": base64.b64encode(key).decode()}
                 for (entity, version), key in trust.signers.items()
             ],
-            "namespace": {"id": trust.namespace, "path": ""},
+            "namespace": {"id": trust.namespace_id, "path": ""},
             "workers": [{"entity": worker, "name": "worker"} for worker in sorted(trust.workers)],
             "issuers": [issuer.public_bytes(Encoding.PEM).decode() for issuer in trust.issuers],
         }

@@ -170,8 +170,8 @@ def test_what_does_not_follow_from_the_evidence_does_not_hold(forger: Forger, ed
 @pytest.mark.parametrize(
     ("edit", "says"),
     [
-        (put([], "approved_by"), "policy demands 2 approvals, and 0 entities approved"),
-        (lambda told: told["approved_by"].pop(), "and 1 entity approved"),
+        (put([], "approved_by"), "policy demands 2 approvals, and the receipt names 0"),
+        (lambda told: told["approved_by"].pop(), "and the receipt names 1"),
         (lambda told: told["approved_by"].append(told["requester"]["entity"]), "is its requester"),
         (lambda told: told["approved_by"].append(told["agent"]["entity"]), "is its agent"),
         (lambda told: told["approved_by"].append(told["owner"]["entity"]), "is its owner"),

@@ -204,6 +204,10 @@ WRONG_PREFIX = edited(
         response={"data": {"error": HASH}},
     ),
 )
+OTHER_PREFIX = edited(
+    of("token", 2),
+    lambda e: e["request"].update(path="sys/leases/revoke-prefix/auth/token/create/another", data={"sync": HASH}),
+)
 CLAIMS: dict[str, tuple[str, int, bytes, str]] = {
     "a lease that is named by its HMAC": ("lease", 2, SENT_IN_BODY, "is about another lease"),
     "a lease that is a number in the body": ("lease", 2, NUMBER_IN_BODY, "is about another lease"),
@@ -211,7 +215,8 @@ CLAIMS: dict[str, tuple[str, int, bytes, str]] = {
     "a renewal with a number in its body": ("lease", 3, NUMBER_RENEWAL, "is no look-up of this lease"),
     "a look-up that Vault refused": ("lease", 3, edited(of("lease", 3), refused), "failed for another reason"),
     "a revocation whose answer is in a wrapping": ("lease", 2, IN_A_WRAPPING, "has its answer in a wrapping"),
-    "a prefix that Vault did not understand": ("token", 2, WRONG_PREFIX, "does not cover this token"),
+    "a prefix that Vault did not understand": ("token", 2, WRONG_PREFIX, "shows an error, and no revocation"),
+    "a prefix of another role": ("token", 2, OTHER_PREFIX, "does not cover this token"),
     "a look-up by somebody else": ("lease", 3, edited(of("lease", 3), by_somebody), "none of the worker's"),
     "an explanation of the path": ("lease", 2, HELP, "is no line of Vault's about tokens or leases"),
     "a renewal that Vault did not understand": ("lease", 3, WRONG_RENEWAL, "failed for another reason"),

@@ -186,7 +186,7 @@ def forced(told: Told) -> None:
     checks(told)[1].update(ok=False, evidence=missing)
 
 
-@pytest.mark.parametrize(("trust", "is_open"), [(KNOWN, False), (Trust(KNOWN.namespace, KNOWN.workers), True)])
+@pytest.mark.parametrize(("trust", "is_open"), [(KNOWN, False), (Trust(KNOWN.namespace_id, KNOWN.workers), True)])
 def test_a_forced_end_rests_on_what_the_issuer_signed(forger: Forger, trust: Trust, is_open: bool) -> None:
     receipt = forger.receipt(forced, TASK)
     outcome = forger.verify(receipt, forger.log(), trust=trust).outcome

@@ -29,7 +29,7 @@ def ledger_upgrade(json_: Json = False) -> None:
     Example: jitvault ledger upgrade
     """
     wiring = session.open_session()
-    database = raw(_address(wiring), create=True)
+    database = raw(_address(wiring))
     if version(database) is not None:
         wiring.check_owner_of(database)
     before, after = upgrade(database)
@@ -133,7 +133,7 @@ def ledger_copy(
     wiring = session.open_session()
     wiring.check_owner()
     source = opened(_address(wiring), create=False)
-    target = raw(to, create=True)
+    target = raw(to)
     upgrade(target)
     counts = copy(source, target)
     copied = (

@@ -61,7 +61,7 @@ def extend(
     if not for_ or not reason:
         raise UsageError("extend needs --for DURATION and --reason WHY, or --cancel")
     seconds = _seconds(for_)
-    wiring = session.open_to_ask()
+    wiring = session.open_session()
     document = session.known(wiring, task)
     deadline = _deadline_of(document)
     _check_may_extend(wiring, document)

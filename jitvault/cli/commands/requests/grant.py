@@ -68,7 +68,7 @@ def submit(
 
     Example: jitvault submit task.yaml
     """
-    wiring = session.open_to_ask()
+    wiring = session.open_session()
     read = submit_spec(context, wiring, spec, task_id, revise=revise, as_json=json_)
     submitted = session.written_at(wiring, own_request(wiring, read.id, "submit"))
     signed = session.Signed(at=submitted, submitted=submitted)
@@ -104,7 +104,7 @@ def grant(
 
     Example: jitvault grant task.yaml --wait 10m --out wrapped.json
     """
-    wiring = session.open_to_ask()
+    wiring = session.open_session()
     with output.new_file(out) as file:
         read = _requested_spec(context, wiring, what, task_id, revise=revise, as_json=json_)
         set_interrupt_hint(context, render.when_interrupted(read, queue=queue))

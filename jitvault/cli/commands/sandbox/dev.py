@@ -96,7 +96,7 @@ def sandbox(
             intent = "Count last week's orders by region."
             spec.write_text(SPEC.format(id="read-orders", intent=intent, criticality="low"))
             ledger = f"sqlite:///{servers.directory / 'ledger.db'}"
-            upgrade(raw(ledger, create=True))
+            upgrade(raw(ledger))
             # bound here already, so that nobody who is faster than the worker finds a ledger of nobody's
             Ledger(opened(ledger, create=False)).set_installation(world.installation)
             named = {name: str(path.resolve()) for name, path in own.items() if path is not None}

@@ -21,9 +21,10 @@ from jitvault.cli.views.task import print_grant, print_proof
 from jitvault.documents.proof import LeaseProof, Proof, target_asked
 from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import WrongState
+from jitvault.lifecycle.record.check_words import NOT_ASKED
 from jitvault.lifecycle.record.report import parties_of
 from jitvault.model.evidence import NoToken
-from jitvault.model.proof_check import NOT_ASKED, TARGET_N, Check
+from jitvault.model.proof_check import TARGET_N, Check
 from jitvault.model.states import Verdict
 from jitvault.policy.decision import Obligations, ProofLevel
 
