@@ -163,8 +163,8 @@ class Person:
     signer: Signer
     documents: Documents
     clock: Clock
-    written: list[str] = field(default_factory=list)
-    """The paths of what this process has signed and written, oldest first."""
+    written: dict[str, str] = field(default_factory=dict)
+    """What this process has signed and written, oldest first: each document's kind, by its path."""
 
     @property
     def entity(self) -> str:

@@ -336,11 +336,6 @@ class NoWorkerActed(WaitTimedOut):
     `data` says what the command signed, whether a worker has begun, and what starts one.
     """
 
-    default_hint = (
-        "What you signed is stored and holds. If no worker is running, start one where the worker's identity is: "
-        "`jitvault worker`, or `jitvault worker --once` for what is due now. Then run the same command again."
-    )
-
 
 def error_like(error: JitvaultError, message: str, *, hint: str) -> JitvaultError:
     """Return an error like `error` with another message and hint.

@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from jitvault.formats.reloadable import CurrentMapping
     from jitvault.formats.server_product import Product
     from jitvault.ledger.ledger import Ledger
-    from jitvault.ledger.storage.database import Database
     from jitvault.model.template import AccessTemplate
     from jitvault.notices.interface import Messenger
     from jitvault.notices.notifier import Notifier
@@ -387,21 +386,11 @@ class Wiring:
         except MissingLedger as error:
             raise ownership.missing(error, is_default="ledger" not in self.settings.model_fields_set) from None
 
-    def check_owner(self) -> None:
-        """Raise ForeignLedger for a ledger of another installation.
-
-        The installation is this Vault's; a ledger that does not exist belongs to none.
+    def check_owner(self, ledger: Ledger) -> None:
+        """Raise ForeignLedger for a ledger of another installation than this Vault's.
 
         A ledger that no worker has used yet passes.
         """
-        if self.unchecked_ledger.installation() is not None:
-            self._check_owner(self.unchecked_ledger)
-
-    def check_owner_of(self, database: Database) -> None:
-        """Do as `check_owner` where the schema may be an older one."""
-        from jitvault.ledger.ledger import Ledger
-
-        ledger = Ledger(database)
         if ledger.installation() is not None:
             self._check_owner(ledger)
 

@@ -160,7 +160,7 @@ class Cli:
         beside = not alone and is_beside(environment)
         if beside and (task := looks_at(args)):
             assert turn(environment, task) is None or code != 0, args
-        done = run_forked([*map(str, args)], environment, given, timeout, beside=beside)
+        done = run_forked(args, environment, given, timeout, beside=beside)
         if beside and args[0] == "freeze":
             end_frozen(environment)
         result = Result(done.returncode, done.stdout, done.stderr)
@@ -185,11 +185,10 @@ def at_terminal(
             if question.encode() in seen and not is_asked:
                 is_asked = True
                 os.write(ours, f"{answer}\n".encode())
-        process.join(60)
+        code = process.wait(60)
     os.close(its)
     os.close(ours)
-    assert process.exitcode is not None, seen
-    return Result(process.exitcode, seen.decode().replace("\r", ""), "")
+    return Result(code, seen.decode().replace("\r", ""), "")
 
 
 class Quick(Cli):

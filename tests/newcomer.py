@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from pathlib import Path
+
+from forked import write_program
 
 COMMAND = [sys.executable, "-m", "jitvault"]
 
@@ -32,7 +33,6 @@ def environment(directory: Path) -> dict[str, str]:
     (directory / "bin").mkdir(exist_ok=True)
     (directory / "tmp").mkdir(exist_ok=True)
     program = directory / "bin" / "jitvault"
-    program.write_text(f'#!/bin/sh\nexec {shlex.join(COMMAND)} "$@"\n')
-    program.chmod(0o755)
+    write_program(program)
     path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
     return {"PATH": path, "HOME": str(directory / "home"), "TMPDIR": str(directory / "tmp")}

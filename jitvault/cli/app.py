@@ -24,7 +24,7 @@ from jitvault.cli.closing import on_exit
 from jitvault.cli.command_table import COMMANDS, GROUPS
 from jitvault.cli.commands.installation.completion import answer_shell
 from jitvault.cli.folding import for_terminal
-from jitvault.cli.help import Group
+from jitvault.cli.help import Group, example_in
 from jitvault.cli.lazy_commands import commands_of
 from jitvault.cli.options import OWN_FAILURE, made_task_hint
 from jitvault.cli.output_options import wants_json
@@ -201,6 +201,9 @@ def _hint_for_usage(error: typer.TyperException, arguments: Sequence[str]) -> st
     """
     command = _command_of(error)
     hint = f"See `{command} --help`."
+    context = getattr(error, "ctx", None)
+    if context is not None:
+        hint = f"{example_in(context.command.help or '')}{hint}"
     if command == "jitvault exec" and "--" not in arguments:
         return f"The program and its options come after `--`: `jitvault exec TASK -- CMD`. {hint}"
     return hint

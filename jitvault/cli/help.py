@@ -45,6 +45,12 @@ def help_text(docstring: str) -> str:
     return "\n\n".join(found)
 
 
+def example_in(text: str) -> str:
+    """Return the example in a command's help as the beginning of a hint, empty without one."""
+    example = text.partition(f"{_EXAMPLE.strip()}\n")[2]
+    return example and f"For example: `{example}`. "
+
+
 def _environment(path: str) -> str | None:
     """Return the environment variables of a command, in two columns."""
     variables = environment_of(path)

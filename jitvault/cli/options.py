@@ -181,6 +181,14 @@ Wait = Annotated[
     ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
+OfAgent = Annotated[
+    str, typer.Option("--agent", metavar="ENTITY", help="Only tasks of this agent, by name or entity id.")
+]
+OfOwner = Annotated[
+    str, typer.Option("--owner", metavar="ENTITY", help="Only tasks of this owner, by name or entity id.")
+]
+Template = Annotated[str, typer.Argument(metavar="NAME", help="The template's name.", autocompletion=template_names)]
+TaskOrSpec = Annotated[str, typer.Argument(metavar="TASK|SPEC", help="A task in your inbox, or a spec to ask for.")]
 Reason = Annotated[str, typer.Option("--reason", help="The reason. It is kept in the task's record.")]
 Out = Annotated[
     Path | None, typer.Option("--out", metavar="FILE", help="Write the result to a new file with mode 0600.")

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from jitvault.cli.views.output import readable, warn
 from jitvault.documents.illegible import illegible
-from jitvault.documents.paths import PUBLISHED, is_stale, published_path, request_path
+from jitvault.documents.paths import PUBLISHED, published_path
 from jitvault.documents.published_task import IllegibleDocument, PublishedRefusal, PublishedTask, read_published
 from jitvault.errors import JitvaultError, LedgerUnreachable, NotFound, UnusedLedger
 from jitvault.formats.did_you_mean import nearest
 from jitvault.formats.rfc3339 import rfc3339
+from jitvault.lifecycle.decision.unread import unread_documents
 from jitvault.lifecycle.record import published_proof as proofs
 from jitvault.lifecycle.record.published_proof import PublishedProof
 from jitvault.lifecycle.record.report import parties_of, waiting_extension
@@ -146,13 +147,9 @@ def unknown_task(wiring: Wiring, task_id: str, document: PublishedRefusal | None
     if document is not None:
         why = document.error
         return NotFound(f"there is no task {task_id}: its request was refused: {why.message}", hint=why.hint)
-    requested = requested_at(wiring, task_id)
-    if requested is not None:
-        when = readable(requested)
-        return NotFound(
-            f"there is no task {task_id} yet: no worker has admitted your request of {when}",
-            hint=f"Check that a worker is running. `jitvault cancel {task_id}` withdraws the request.",
-        )
+    not_admitted = request_not_admitted(wiring, task_id)
+    if not_admitted is not None:
+        return not_admitted
     return NotFound(
         f"there is no task {task_id} in Vault{meant_task(wiring, task_id)}",
         hint=f"{NotFound.default_hint} A task that was sealed long ago is removed from Vault, and kept in the ledger.",
@@ -171,18 +168,22 @@ def meant_task(wiring: Wiring, task_id: str) -> str:
     return ""
 
 
-def requested_at(wiring: Wiring, task_id: str) -> datetime | None:
-    """Return when the caller requested the task.
+def request_not_admitted(wiring: Wiring, task_id: str) -> NotFound | None:
+    """Return the error for a task that is requested and of which nothing is published; None for others.
 
-    None without a request that can still begin a task. None also for a caller whom Vault does not let read their
-    requests. A stale request counts as none, since what was published of it may have been removed.
+    Its data are what is signed about the task, as far as the caller may read it.
     """
-    if wiring.person_token is None:
-        return None
     with suppress(JitvaultError):
-        stored = wiring.person.documents.read(request_path(wiring.person.entity, task_id, "submit"))
-        if stored is not None and not is_stale(stored.written_at, wiring.clock.agreed()):
-            return stored.written_at
+        unread = unread_documents(wiring.person, task_id, None, {})
+        for request in unread:
+            if request.kind == "submit":
+                error = NotFound(
+                    f"there is no task {task_id} yet: no worker has admitted what {request.by} requested at "
+                    f"{readable(request.at)}",
+                    hint=f"Check that a worker is running. `jitvault cancel {task_id}` withdraws the request.",
+                )
+                error.data = {"unread": unread}
+                return error
     return None
 
 

@@ -55,7 +55,6 @@ from jitvault.model.event_bodies import StatedError
 from jitvault.model.finding import describe_finding
 from jitvault.model.states import BEFORE_GRANT, LIVE_STATES, EndReason, State
 from jitvault.provision.names import KV_MOUNT
-from jitvault.recovery.lost_task import advance_or_end_lost
 from jitvault.settings import Settings, load, misspelt
 from jitvault.vault.client import Vault
 from jitvault.wiring import Wiring
@@ -65,10 +64,9 @@ if TYPE_CHECKING:
 
 # denied (a freeze), invalid (a template lost its check), a security finding: waiting does not help, a person has to act
 _FINAL = frozenset({Denied.exit_code, InvalidInput.exit_code, SecurityFinding.exit_code})
-_NOTIFY_S = 1.0
 # a worker answers within a second or two
 _LONG_S = 5.0
-_START = "If none is running, start one: `jitvault worker`, or `jitvault worker --once`."
+_SIGNED = {"extend": "more time", "end": "its end", "decision": "your decision", "withdraw": "your withdrawal"}
 BEFORE = BEFORE_GRANT
 GRANTED = LIVE_STATES
 DONE = frozenset({State.CONFIRMED, State.SEALED, State.UNVERIFIED})
@@ -282,28 +280,15 @@ def wait_for_worker(
                 return document
         begun = begun or (document is not None and (before is None or document.written_at > before.written_at))
         if waiting.is_over:
-            _raise_not_done(wiring, task_id, document, since, f"no worker has done this within {wait:g} s", begun=begun)
+            late = f"no worker has done this within {round(wait, 1):g} s"
+            _raise_not_done(wiring, task_id, document, since, late, begun=begun)
         if not begun and _LONG_S < waiting.left_s <= notes_at_s:
             notes_at_s = 0.0
             left = format_duration(timedelta(seconds=round(waiting.left_s)))
-            waits(f"No worker has answered yet{_held_up(document)}. {_START} This command waits {left} more.")
+            start = how_to_start(wiring)
+            waits(f"No worker has answered yet{_held_up(document)}. {start} This command waits {left} more.")
         waiting.rest()
         document = published(wiring, task_id)
-
-
-def end_without_worker(wiring: Wiring, task_id: str, wait: float) -> PublishedTask:
-    """End a task with the worker's identity, where no worker does: break glass.
-
-    Nothing new is begun after `wait` seconds.
-    """
-    waits(f"No worker ends task {task_id}: this command does, with the worker's identity.")
-    notifier = wiring.teller
-    deadline = wiring.clock.monotonic() + wait
-    try:
-        advance_or_end_lost(wiring.worker, task_id, hint=wiring.person.entity, deadline=deadline)
-    finally:
-        notifier.tell_for(_NOTIFY_S)
-    return known(wiring, task_id)
 
 
 def _raise_not_done(
@@ -314,6 +299,11 @@ def _raise_not_done(
     What a worker published before `since` says nothing of this request, and is only named. A finding keeps a worker
     from publishing anything of a task, so where none has `begun` the ledger is looked at, if one can be read here.
     """
+    kind = next(reversed(wiring.person.written.values()), "")
+    if kind:
+        late = f"{_SIGNED.get(kind, 'the request')} is signed, but {late}"
+    if kind in ("end", "withdraw") and document is not None and document.state in GRANTED:
+        late += ", and its access is still live"
     error = document.error if isinstance(document, PublishedTask | PublishedRefusal) else None
     if document is not None and error is not None and (begun or document.written_at >= since):
         raise error_of(error.exit_code, f"task {task_id}: {late}: {error.message}", error.hint)
@@ -328,10 +318,19 @@ def nobody_acted(wiring: Wiring, message: str, *, hint: str | None = None, begun
 
     `begun` says that a worker published something of the task meanwhile, so that one is running.
     """
-    error = NoWorkerActed(message, hint=hint)
+    again = f"What you signed is stored and holds. {how_to_start(wiring)} Then run the same command again."
+    error = NoWorkerActed(message, hint=hint or again)
     start = ["jitvault worker", "jitvault worker --once"]
     error.data = {"waiting": {"written": [*wiring.person.written], "begun": begun, "start": start}}
     return error
+
+
+def how_to_start(wiring: Wiring) -> str:
+    """Return how a worker is started, as a sentence."""
+    where = "where the worker's identity is"
+    if wiring.settings.sandbox_target is not None:
+        where += " (in this sandbox `source DIR/worker.env`)"
+    return f"If none is running, start one {where}: `jitvault worker`, or `jitvault worker --once` for what is due now."
 
 
 def _check_ledger(wiring: Wiring, task_id: str, document: PublishedDocument | None) -> None:

@@ -23,7 +23,7 @@ from typing import Any, Protocol
 
 from jitvault.errors import InvalidInput, NotConfirmed
 from jitvault.model.evidence import SignedForm
-from jitvault.model.template import TemplateBody
+from jitvault.model.template import AccessTemplate, TemplateBody
 from jitvault.model.vault_access import Capability
 from jitvault.model.verifiers import NO_VERIFIERS, Verifiers
 
@@ -218,6 +218,14 @@ def check_template(engine: Engine, spec: TemplateBody, snapshot: Mapping[str, An
             hint="Remove spec.accepted_after_end.",
         )
     engine.check_template(spec, snapshot)
+
+
+def engine_of(engines: Mapping[str, Engine], template: AccessTemplate) -> Engine:
+    """Return a template's engine. Raises InvalidInput for one that is not installed."""
+    found = engines.get(template.spec.engine)
+    if found is None:
+        raise InvalidInput(f"template {template.name}: unknown engine {template.spec.engine}")
+    return found
 
 
 def probe_of(engine: Engine) -> Probe:

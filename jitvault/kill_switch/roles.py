@@ -14,7 +14,6 @@ from jitvault.kill_switch.threads import TaskPool, ThreadContext, report_nothing
 from jitvault.ledger.model import OpState
 from jitvault.lifecycle.revocation.phases import confirm_task_still_live
 from jitvault.model.kinds import OperationKind
-from jitvault.model.vault_access import ROLE_PREFIX
 from jitvault.operations import DONE, new_operation, record_answer
 
 _LOOK_FIRST_S = 5.0
@@ -27,7 +26,7 @@ def revoke_roles(worker: WorkerContext) -> int:
 
     Vault queues the leases of these tokens. Once every role had its turn, raises the first error.
     """
-    roles = [role for role in worker.tokens.roles() if role.startswith(ROLE_PREFIX)]
+    roles = worker.tokens.roles()
     ops = [new_operation(worker, OperationKind.REVOKE_ROLE, f"auth/token/create/{role}") for role in roles]
     failures: list[JitvaultError] = []
     try:

@@ -69,6 +69,11 @@ class Scope:
         named = {"agent": self.agent, "template": self.template, "owner": self.owner}
         return {part: name for part, name in named.items() if name}
 
+    @property
+    def options(self) -> str:
+        """The option by which a command names the scope."""
+        return " ".join(f"--{part} {name}" for part, name in self.as_json().items()) or "--all"
+
 
 def _is_one_of(name: str, names: Iterable[str]) -> bool:
     return name.casefold() in [other.casefold() for other in names]

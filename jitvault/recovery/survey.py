@@ -25,7 +25,6 @@ from jitvault.model.approval import ApproverDecision
 from jitvault.model.event_bodies import Recovered, said
 from jitvault.model.signed_document import SignedByPerson
 from jitvault.model.states import BEFORE_GRANT
-from jitvault.model.vault_access import ROLE_PREFIX
 from jitvault.recovery.issued_tokens import IssuedToken, ListedToken, issued_tokens, with_leases, worker_sessions
 from jitvault.recovery.outcomes import (
     LedgerState,
@@ -166,9 +165,8 @@ def _alive(worker: WorkerContext, roles: Iterable[str], meanwhile: Callable[[], 
 
     Wrapping tokens, which cannot be renewed, are left out.
     """
-    known = [role for role in worker.tokens.roles() if role.startswith(ROLE_PREFIX)]
     found = []
-    for role in sorted({*known} & {*roles}):
+    for role in sorted({*worker.tokens.roles()} & {*roles}):
         for lease_id in worker.leases.list(TOKENS + role):
             meanwhile()
             record = worker.leases.lookup(lease_id)

@@ -34,19 +34,17 @@ class Role:
     """A role of the sandbox.
 
     `token` is the variable that has its token among everybody's. The role's file sets VAULT_TOKEN to that token, so
-    that none is used that `bao login` left. `more` are the other variables that its commands need. `has_psql` says that
-    the sandbox's psql is added to its PATH, behind any other psql, as `jitvault` and the server's program are to all.
+    that none is used that `bao login` left. `more` are the other variables that its commands need.
     """
 
     name: str
     token: str
     more: tuple[str, ...] = ()
-    has_psql: bool = False
 
 
 ROLES = (
     Role("operator", "JITVAULT_OPERATOR_TOKEN", more=("JITVAULT_EXAMPLE_SPEC",)),
-    Role("agent", "JITVAULT_AGENT_TOKEN", has_psql=True),
+    Role("agent", "JITVAULT_AGENT_TOKEN"),
     Role("approver-1", "JITVAULT_APPROVER_1_TOKEN"),
     Role("approver-2", "JITVAULT_APPROVER_2_TOKEN"),
     Role("auditor", "JITVAULT_AUDITOR_TOKEN", more=_RECORDS),
@@ -67,13 +65,13 @@ def write_role_files(directory: Path, variables: Mapping[str, str], server: Path
     The directory is complete from the moment it exists. Only its owner can enter it (0700) and read the files (0600).
     `variables` are everybody's, and `server` is the server's program. Raises UsageError.
     """
-    commands = [Path(sys.executable).parent, *([server.parent] if server else [])]
+    # psql, jitvault and the server's program: behind any other psql
+    programs = [find_programs() / "bin", Path(sys.executable).parent, *([server.parent] if server else [])]
     part = directory.with_name(f".{directory.name}.{os.getpid()}")
     try:
         part.mkdir(mode=0o700)
         for role in ROLES:
             script = _script(_of_role(role, variables), variables)
-            programs = [find_programs() / "bin", *commands] if role.has_psql else commands
             _write(part / file_name(role), script + "".join(map(_with_programs, programs)))
         _write(part / MCP_FILE, _mcp_configuration(variables))
         part.rename(directory)

@@ -21,7 +21,7 @@ from jitvault.ledger.model import GrantRow, LeaseRow, TaskRow
 from jitvault.ledger.stream.model import CreationLine
 from jitvault.lifecycle.decision.template_gate import leases_ended_by_checks
 from jitvault.model.states import DEAD, OVER, State, Verdict
-from jitvault.model.vault_access import CAPS, ROLE_PREFIX
+from jitvault.model.vault_access import CAPS
 from jitvault.stream.reading import canary
 from jitvault.sweep.compare import Issue, KnownState, Listed, Owned, PendingOperation
 
@@ -100,7 +100,7 @@ def take_inventory(worker: WorkerContext) -> Inventory:
 
 def _paths(worker: WorkerContext) -> dict[str, bool]:
     """Return the paths of credentials, and whether each must be readable."""
-    roles = {role for role in worker.tokens.roles() if role.startswith(ROLE_PREFIX)}
+    roles = worker.tokens.roles()
     templates = {t.resolve(choice) for t in worker.templates.values() for choice in t.all_choices()}
     wanted = worker.ledger.access_paths()
     return wanted | dict.fromkeys(templates, True) | {TOKENS + role: True for role in roles}

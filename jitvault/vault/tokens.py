@@ -12,7 +12,7 @@ from typing import Any
 from jitvault.audit.create_intent import ttl_word
 from jitvault.errors import VaultRejected
 from jitvault.formats.secret import Secret
-from jitvault.model.vault_access import REVOCATION_BEGUN
+from jitvault.model.vault_access import REVOCATION_BEGUN, ROLE_PREFIX
 from jitvault.vault.client import Vault
 from jitvault.vault.interface import TokenFacts, WrappedToken
 
@@ -95,8 +95,8 @@ class Tokens:
         return answer["data"] if answer else None
 
     def roles(self) -> list[str]:
-        """Return the names of all token roles."""
-        return self._vault.list("auth/token/roles")
+        """Return the names of jitvault's token roles."""
+        return [role for role in self._vault.list("auth/token/roles") if role.startswith(ROLE_PREFIX)]
 
 
 def checked(seconds: int) -> int:

@@ -76,7 +76,7 @@ def attested(
     patterns = [*_ALWAYS, *_unsupported(statement, embedded)]
     patterns += () if has_log else _BY_LOG
     patterns += () if has_history else _BY_HISTORY
-    places = [place for pattern in patterns for place in _places(plain, pattern.split("/"), PREDICATE)]
+    places = [place for pattern in patterns for place, _ in _matching(plain, pattern.split("/"), PREDICATE)]
     unsigned = map("/".join, product(answers.unproven, _EVIDENCE_BY_ISSUER))
     found = [*places, *_of_evidence(plain["proof"], has_log=has_log), *embedded.unproven, *unsigned]
     return list(dict.fromkeys(found))
@@ -99,17 +99,17 @@ def _unsupported(statement: Statement, embedded: EmbeddedDocuments) -> Iterator[
 def _of_evidence(proof: dict[str, Any], *, has_log: bool) -> Iterator[str]:
     """Yield what of the checks' evidence, and whether an expiry, nobody derives again."""
     for pattern in _CREDENTIALS:
-        for place in _places(proof, [*pattern.split("/"), "checks", "*"], f"{PREDICATE}/proof"):
-            evidence = _at(proof, place.removeprefix(f"{PREDICATE}/proof/").split("/"))["evidence"]
-            names = [*_EVIDENCE_ALWAYS.get(evidence["kind"], ())]
-            names += () if has_log else _EVIDENCE_BY_LOG.get(evidence["kind"], ())
+        for place, check in _matching(proof, [*pattern.split("/"), "checks", "*"], f"{PREDICATE}/proof"):
+            kind = check["evidence"]["kind"]
+            names = [*_EVIDENCE_ALWAYS.get(kind, ())]
+            names += () if has_log else _EVIDENCE_BY_LOG.get(kind, ())
             yield from (f"{place}/evidence/{name}".rstrip("/") for name in names)
 
 
-def _places(value: Any, pattern: list[str], place: str) -> Iterator[str]:
-    """Yield the pointer of each value that a pattern names; `*` is each item of a list."""
+def _matching(value: Any, pattern: list[str], place: str) -> Iterator[tuple[str, Any]]:
+    """Yield each value that a pattern names, after its pointer; `*` is each item of a list."""
     if not pattern:
-        yield place
+        yield place, value
         return
     first, *rest = pattern
     inner: Iterable[tuple[str, Any]] = ()
@@ -118,10 +118,4 @@ def _places(value: Any, pattern: list[str], place: str) -> Iterator[str]:
     elif isinstance(value, dict) and first in value:
         inner = ((first, value[first]),)
     for key, one in inner:
-        yield from _places(one, rest, f"{place}/{key}")
-
-
-def _at(value: Any, keys: list[str]) -> Any:
-    for key in keys:
-        value = value[int(key)] if isinstance(value, list) else value[key]
-    return value
+        yield from _matching(one, rest, f"{place}/{key}")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from commands import SPEC
+from forked import run_forked
 from newcomer import COMMAND, ELSEWHERE, environment
 
 from jitvault import shipped_files as shipped
@@ -261,8 +262,7 @@ def test_wrong_directories_are_told_before_anything_is_started(tmp_path: Path) -
         ("--templates", "empty", 8, "no template"),
         ("--env-dir", "there", 2, "exists already"),
     ):
-        argv = [*COMMAND, "dev", option, str(tmp_path / name)]
-        done = subprocess.run(argv, env=environment(tmp_path), capture_output=True, text=True, timeout=60, check=False)
+        done = run_forked(["dev", option, tmp_path / name], environment(tmp_path))
         assert (done.returncode, done.stdout) == (code, ""), (option, name, done)
         assert words in done.stderr, (option, name, done.stderr)
         # where its servers would be

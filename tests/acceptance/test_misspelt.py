@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from commands import EXAMPLE
+from forked import run_forked
 
 SPEC = EXAMPLE.read_text()
 
 
 def run(home: Path, *args: str, **extra: str) -> subprocess.CompletedProcess[str]:
     environment = {"HOME": str(home), "COLUMNS": "80", **extra}
-    argv = [sys.executable, "-m", "jitvault", *args]
-    return subprocess.run(argv, capture_output=True, text=True, env=environment, cwd=home, timeout=60, check=False)
+    return run_forked(args, environment, cwd=home)
 
 
 @pytest.mark.parametrize(
@@ -124,3 +123,12 @@ def test_an_option_of_a_program_of_exec_is_told_where_it_belongs(tmp_path: Path)
     assert done.returncode == 125 and "The program and its options come after `--`" in done.stderr
     assert run(tmp_path, "exec", "t-1", "--wait", "forever", "--", "true").returncode == 125
     assert "come after" not in run(tmp_path, "exec", "t-1", "--prest", "postgres", "--", "psql").stderr
+
+
+def test_a_command_line_that_cannot_be_meant_is_answered_with_an_example(tmp_path: Path) -> None:
+    for args in (("extend", "t-1", "15m"), ("extend", "t-1", "--by", "15m")):
+        done = run(tmp_path, *args)
+        assert done.returncode == 2 and "For example: `jitvault extend count-orders --for 30m --reason" in done.stderr
+        assert "See `jitvault extend --help`." in done.stderr
+    # a group of commands has none
+    assert "example" not in run(tmp_path, "approvers", "ad").stderr

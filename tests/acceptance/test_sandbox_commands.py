@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import re
-import resource
 import shlex
 import signal
 import stat
@@ -164,38 +163,6 @@ def test_dev_with_a_place_that_cannot_be_written_is_2_and_leaves_nothing(directo
     done = subprocess.run(argv, env=own, capture_output=True, text=True, timeout=40, check=False)
     assert done.returncode == 2 and "cannot be written" in done.stderr
     assert list(Path(own["TMPDIR"]).iterdir()) == []
-
-
-@pytest.mark.thorough
-def test_two_demos_at_once_each_give_a_sealed_task_with_report_and_receipt(directory: Path) -> None:
-    began = resource.getrusage(resource.RUSAGE_CHILDREN)
-    homes = [directory / name for name in ("demo-1", "demo-2")]
-    demos = [
-        subprocess.Popen(
-            [*COMMAND, "demo", "--json"],
-            env={**ELSEWHERE, **environment(home)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for home in homes
-    ]
-    # what others do on the machine makes it longer, and says nothing of the demo
-    ended = [demo.communicate(timeout=170) for demo in demos]
-    over = resource.getrusage(resource.RUSAGE_CHILDREN)
-    took_s = over.ru_utime + over.ru_stime - began.ru_utime - began.ru_stime
-    assert took_s < 80, "40 s of a processor for each"
-    for home, demo, (out, err) in zip(homes, demos, ended, strict=True):
-        assert (demo.returncode, err) == (0, "")
-        told = json.loads(out)
-        assert told["state"] == "sealed" and told["proof"]["confirmed"] is True
-        assert told["proof"]["leases"][0]["verdict"] == "target_confirmed"
-        (row,) = json.loads(Path(told["report"]).read_text())["leases"]
-        assert (row["state"], row["verdict"]) == ("sealed", "target_confirmed")
-        envelope = json.loads(Path(told["receipt"]).read_text())
-        assert envelope["signatures"] and envelope["payload"]
-        left = {path.name for path in Path(home / "tmp").iterdir()}
-        assert left == {Path(told["report"]).parent.name}, "nothing stays but what is told"
 
 
 def test_the_demo_shows_a_command_in_the_colours_that_it_has_on_a_terminal(

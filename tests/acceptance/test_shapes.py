@@ -109,7 +109,7 @@ STATUS = {
     "freeze": NOTHING,
     "published": NOTHING,
     "findings": [{"rule": str, "message": str, "at": TIME, "line": str, "request_id": str}],
-    "end_requested": [{"by": str, "at": TIME, "reason": str, "note": str}],
+    "unread": [{"kind": str, "by": str, "at": TIME, "reason": (str, NOTHING), "note": str}],
     "timeline": [{"seq": int, "at": TIME, "event": str, "body": dict}],
 }
 ROW = {
@@ -329,7 +329,7 @@ def test_whoever_has_no_ledger_sees_what_the_worker_published(story: Story) -> N
         **{"grant_id": HEX_32, "expires_at": TIME, "ends_at": TIME, "ttl": TTL, "proof": NOTHING, "findings": [str]},
         "unwrap_until": TIME,
         "freeze": NOTHING,
-        "end_requested": [dict],
+        "unread": [dict],
         "published": {
             **{"at": TIME, "age_s": int, "vouched_by": str, "vouched": str, "problem": NOTHING, "unknown": [str]},
         },

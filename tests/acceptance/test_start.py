@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from commands import Cli
+from forked import run_forked
 
 HEAVY = {"hvac", "sqlalchemy", "pydantic", "alembic", "cedarpy", "msgspec"}
 COMMANDS = [
@@ -36,6 +37,11 @@ NOTHING = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}
 def run(*args: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     argv = [sys.executable, "-m", "jitvault", *args]
     return subprocess.run(argv, env=environment or NOTHING, capture_output=True, text=True, timeout=30, check=False)
+
+
+def forked(*args: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """For what comes after the start."""
+    return run_forked(args, environment or NOTHING)
 
 
 def imports(environment: dict[str, str], *args: str) -> tuple[subprocess.CompletedProcess[str], set[str]]:
@@ -138,14 +144,14 @@ def test_the_version_is_one_line_on_stdout() -> None:
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
 def test_a_wrong_command_line_is_2_and_names_what_is_wrong(args: list[str], said: str) -> None:
-    done = run(*args)
+    done = forked(*args)
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr and "--help" in done.stderr
 
 
 def test_errors_are_json_on_stderr_with_json_also_for_a_wrong_command_line() -> None:
     for args, code in ((["status", "task", "--banana", "--json"], 2), (["status", "some-task", "--json"], 5)):
-        done = run(*args, environment={**NOTHING, "VAULT_ADDR": "http://127.0.0.1:9", "VAULT_TOKEN": "s.nobody"})
+        done = forked(*args, environment={**NOTHING, "VAULT_ADDR": "http://127.0.0.1:9", "VAULT_TOKEN": "s.nobody"})
         assert (done.returncode, done.stdout) == (code, "")
         error = json.loads(done.stderr)["error"]
         assert sorted(error) == ["exit_code", "hint", "message"]
@@ -154,7 +160,7 @@ def test_errors_are_json_on_stderr_with_json_also_for_a_wrong_command_line() -> 
 
 def test_an_error_has_a_message_and_a_hint_and_no_traceback_unless_debug() -> None:
     nobody = {**NOTHING, "VAULT_ADDR": "http://127.0.0.1:9", "VAULT_TOKEN": "s.nobody-at-all"}
-    plain, debug = (run("list", *more, environment=nobody) for more in ([], ["--debug"]))
+    plain, debug = (forked("list", *more, environment=nobody) for more in ([], ["--debug"]))
     first, second = plain.stderr.splitlines()
     assert plain.returncode == 5
     assert first.startswith("error: ") and second.startswith("  ")

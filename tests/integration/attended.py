@@ -62,9 +62,10 @@ class Attended:
 
 def wait_for(what: Callable[[], Any], seconds: float = 20) -> Any:
     """What it gives as soon as that is something."""
-    deadline = time.monotonic() + seconds
+    begun = time.monotonic()
     while not (found := what()):
-        assert time.monotonic() < deadline, what
-        # to look often takes the processor from those who are waited for
-        time.sleep(0.05)
+        waited_s = time.monotonic() - begun
+        assert waited_s < seconds, what
+        # each look is work for the servers that it waits for
+        time.sleep(min(0.1, 0.02 + waited_s / 20))
     return found

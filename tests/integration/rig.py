@@ -137,9 +137,9 @@ class Rig:
 
     def state(self, task: str) -> str | None:
         """What the ledger says of it without anybody looking after it; None where it does not know it."""
-        with self.ledger() as ledger:
-            row = ledger.task(task)
-        return row.state.value if row else None
+        # whoever waits for a state asks hundreds of times: opening the ledger as a command does takes ten times as long
+        rows = self.rows("SELECT state FROM tasks WHERE task_id = ?", task)
+        return str(rows[0][0]) if rows else None
 
     def __call__(
         self,

@@ -119,7 +119,7 @@ def go_on(process: subprocess.Popen[str]) -> None:
 
 
 def is_over(rig: Rig, file: Path) -> bool:
-    wait_for(lambda: rig.record(file.stem).task.state in ("confirmed", "sealed"), 30)
+    wait_for(lambda: rig.state(file.stem) in ("confirmed", "sealed"), 30)
     return not rig.task_tokens(file.stem)
 
 
@@ -208,13 +208,12 @@ def test_who_has_to_approve_is_said_while_the_block_waits(rig: Rig, spec: Spec) 
     assert is_over(rig, file)
 
 
-@pytest.mark.parametrize("wait", ['"1s"', "1", "timedelta(seconds=1)"])
-def test_a_block_waits_no_longer_than_it_is_told(rig: Rig, spec: Spec, wait: str) -> None:
-    code = f"""
+def test_a_block_waits_no_longer_than_it_is_told(rig: Rig, spec: Spec) -> None:
+    code = """
     from datetime import timedelta
     from jitvault.agent import ApprovalMissing
     try:
-        with task(spec, wait={wait}):
+        with task(spec, wait=timedelta(seconds=1)):
             say(entered=True)
     except ApprovalMissing as error:
         say(refused=str(error), hint=error.__notes__)

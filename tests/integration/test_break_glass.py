@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from forked import write_program
 from hands import THIEF, ask
 from rig import PREFIX, ROLE, Held, Rig
 from test_pki import certificate_of, certified, on_the_crl
@@ -22,7 +23,6 @@ from jitvault.sandbox.placement import find_programs
 from jitvault.sandbox.servers import running_servers
 from jitvault.sandbox.world import World, provisioned
 
-pytestmark = pytest.mark.usefixtures("lab", "hurried")
 Spec = Callable[..., Path]
 ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs" / "operations" / "break-glass.md").read_text()
@@ -47,7 +47,7 @@ def lab() -> Iterator[World]:
 
 
 @pytest.fixture
-def rig(rig: Rig) -> Rig:
+def rig(lab: World, rig: Rig, hurried: None) -> Rig:
     rig("operator", "audit", "status")
     return rig
 
@@ -91,9 +91,9 @@ def _environment(rig: Rig, directory: Path, *, jitvault: bool, client: str) -> d
     """What somebody has at hand: `bao` or `vault`, and `psql`; `jitvault` only where it is still there."""
     programs = directory / "bin"
     programs.mkdir(exist_ok=True)
-    program = f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.quote(sys.executable)} -m jitvault "$@"\n'
-    (programs / "jitvault").write_text(program if jitvault else "#!/bin/sh\nexit 127\n")
-    (programs / "jitvault").chmod(0o755)
+    write_program(programs / "jitvault")
+    if not jitvault:
+        (programs / "jitvault").write_text("#!/bin/sh\nexit 127\n")
     # HashiCorp's program knows no BAO_ variables: who has that one alone, and OpenBao's under its name, gets as far
     program = "unset BAO_ADDR BAO_TOKEN\n" if client == "vault" else ""
     (programs / client).write_text(f'#!/bin/sh\n{program}exec {shlex.quote(str(find_binary().path))} "$@"\n')
@@ -173,8 +173,8 @@ def test_every_block_belongs_to_a_scenario_and_promises_something() -> None:
     assert all("# see: " in text for _, text in BLOCKS)
 
 
-def test_the_sandbox_has_everything_to_practise_with(rig: Rig, tmp_path: Path) -> None:
-    exports = (f"export {name}={shlex.quote(value)}\n" for name, value in rig.cli.variables.items())
+def test_the_sandbox_has_everything_to_practise_with(variables: dict[str, str], tmp_path: Path) -> None:
+    exports = (f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
     (tmp_path / "dev.env").write_text("".join(exports))
     (tmp_path / ".venv").symlink_to(sys.prefix)
     (block,) = (text for names, text in BLOCKS if "practise" in names)
@@ -188,7 +188,15 @@ def test_the_sandbox_has_everything_to_practise_with(rig: Rig, tmp_path: Path) -
     assert "password" not in said
 
 
-def test_the_kill_switch(rig: Rig, spec: Spec, tmp_path: Path) -> None:
+def test_the_kill_switch_and_what_a_person_revoked_can_only_be_closed(rig: Rig, spec: Spec, tmp_path: Path) -> None:
+    file = spec()
+    by_hand = rig.active(file)
+    rig.admin.write("sys/leases/revoke", {"lease_id": by_hand.lease_id, "sync": True})
+    rig("operator", "revoke", "--all", "--reason", "x", "--yes", "--wait", "0", code=6)
+    _run(rig, "force", tmp_path, TASK=file.stem)
+    assert rig("operator", "status", file.stem, code=None).json["state"] == "unverified"
+    _is_over(rig, by_hand)
+
     held = [rig.active(spec()) for _ in range(2)]
     rig.granted(spec())
     said = _run(rig, "jitvault", tmp_path)
@@ -218,16 +226,6 @@ def test_without_jitvault_and_when_it_is_back(rig: Rig, spec: Spec, tmp_path: Pa
     for file in (reader, orders):
         shown = rig("operator", "status", file.stem).json
         assert shown["proof"]["confirmed"], shown["proof"]
-
-
-def test_what_a_person_revoked_can_only_be_closed(rig: Rig, spec: Spec, tmp_path: Path) -> None:
-    file = spec()
-    held = rig.active(file)
-    rig.admin.write("sys/leases/revoke", {"lease_id": held.lease_id, "sync": True})
-    rig("operator", "revoke", "--all", "--reason", "x", "--yes", "--wait", "0", code=6)
-    _run(rig, "force", tmp_path, TASK=file.stem)
-    assert rig("operator", "status", file.stem, code=None).json["state"] == "unverified"
-    _is_over(rig, held)
 
 
 def test_a_stolen_worker(rig: Rig, spec: Spec, tmp_path: Path, login: str) -> None:

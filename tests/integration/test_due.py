@@ -31,7 +31,7 @@ def test_what_could_not_be_revoked_is_tried_again_until_it_is_proven_and_then_se
         assert ending.ending_at < ending.due_at < ending.ending_at + LONGEST_PAUSE
         target.execute(f'DROP SCHEMA "{file.stem}"'.encode())
     with Attended(rig) as worker:
-        wait_for(lambda: rig.record(file.stem).task.state == "sealed", 30)
+        wait_for(lambda: rig.state(file.stem) == "sealed", 30)
     assert worker.log.states(file.stem) == ["confirmed (operator)", "sealed (operator)"]
     assert rig.record(file.stem).task.due_at is None
     assert not rig.database_roles()
@@ -41,7 +41,7 @@ def test_a_task_whose_time_is_over_ends_by_itself(rig: Rig, spec: Spec) -> None:
     file = spec(window="11s")
     held = rig.active(file)
     with Attended(rig) as worker:
-        wait_for(lambda: rig.record(file.stem).task.state == "confirmed", 30)
+        wait_for(lambda: rig.state(file.stem) == "confirmed", 30)
     assert "confirmed (deadline)" in worker.log.states(file.stem)
     assert not rig.is_live(held.token)
 
@@ -57,7 +57,7 @@ def test_a_window_that_opens_is_granted_by_itself_where_somebody_watches_the_inb
             early = rig("operator", "grant", file, code=9, extra={"JITVAULT_WORKER_TOKEN": ""})
             assert "its window has not begun" in early.error["message"]
             assert rig.record(file.stem).task.due_at == opens
-        wait_for(lambda: rig.record(watched.stem).task.state == "issued", 40)
+        wait_for(lambda: rig.state(watched.stem) == "issued", 40)
         rig("operator", "complete", watched.stem)
         # who asked for the other is not there any more to take it: they ask again
         wait_for(lambda: rig.record(asked.stem).task.due_at == opens + REQUEST_LIFE)

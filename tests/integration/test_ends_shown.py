@@ -52,22 +52,22 @@ def test_an_end_that_waits_for_a_worker_is_shown_to_whoever_may_see_it(rig: Rig,
     file = spec()
     rig.active(file)
     rig("operator", "status", file.stem)
-    assert rig("operator", "status", file.stem).json["end_requested"] == []
+    assert rig("operator", "status", file.stem).json["unread"] == []
     rig.cli("operator", "revoke", file.stem, "--reason", "it is enough", "--wait", "0", code=13, worker=False)
     said = "at 2", " UTC, waits for a worker: it is enough"
     for who, by in (("operator", "you"), ("auditor", "operator")):
         shown = rig.cli(who, "status", file.stem, worker=False).stdout
         assert f"end requested by {by} {said[0]}" in shown and said[1] in shown
-        (asked,) = rig.cli(who, "status", file.stem, "--json", worker=False).json["end_requested"]
+        (asked,) = rig.cli(who, "status", file.stem, "--json", worker=False).json["unread"]
         assert (asked["by"], asked["reason"], asked["note"]) == (by, "operator", "it is enough")
     # who may read nobody else's request
-    assert rig.cli("agent", "status", file.stem, "--json", worker=False).json["end_requested"] == []
+    assert rig.cli("agent", "status", file.stem, "--json", worker=False).json["unread"] == []
     # with the ledger, and without the worker's identity
     reader = {"JITVAULT_WORKER_TOKEN": ""}
     assert "end requested by operator" in rig.cli("auditor", "status", file.stem, extra=reader).stdout
     assert rig("operator", "status", file.stem).json["state"] == "confirmed"
     for who in ("operator", "auditor"):
-        assert rig.cli(who, "status", file.stem, "--json", worker=False).json["end_requested"] == []
+        assert rig.cli(who, "status", file.stem, "--json", worker=False).json["unread"] == []
 
 
 # -- what was tried ------------------------------------------------------------------------------------------------

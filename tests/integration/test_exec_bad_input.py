@@ -19,7 +19,7 @@ import pytest
 from attended import Attended, wait_for
 from disk import small_disk
 from rig import Rig
-from test_exec import command, environment, execute, own_memory
+from test_exec import command, environment, execute, own_memory, started
 
 from jitvault.sandbox.placement import find_programs
 
@@ -38,7 +38,7 @@ def rig(rig: Rig) -> Iterator[Rig]:
 
 
 def is_over(rig: Rig, task: str) -> bool:
-    wait_for(lambda: rig.record(task).task.state in ("confirmed", "sealed"), 30)
+    wait_for(lambda: rig.state(task) in ("confirmed", "sealed"), 30)
     return not rig.task_tokens(task)
 
 
@@ -174,10 +174,8 @@ def test_output_without_an_end_takes_no_memory(rig: Rig, spec: Spec) -> None:
 @pytest.mark.parametrize(("who", "verb"), [("approver-1", "deny"), ("operator", "cancel")])
 def test_a_task_that_ends_while_it_waits_starts_nothing(rig: Rig, spec: Spec, who: str, verb: str) -> None:
     file = spec(criticality="medium")
-    words = command(file, "--", "sh", "-c", "echo ran")
-    pipe = subprocess.PIPE
-    with subprocess.Popen(words, env=environment(rig), stdout=pipe, stderr=pipe) as process:
-        assert process.stderr is not None and b"jitvault approve" in process.stderr.readline()
+    with started(rig, file, "--", "sh", "-c", "echo ran") as process:
+        assert b"jitvault approve" in process.stderr.readline()
         rig(who, verb, file.stem, "--reason", "not now", *(["--yes"] if verb == "deny" else []))
         wait_for(lambda: process.poll() is not None, 30)
         output, error = process.communicate()

@@ -19,9 +19,10 @@ from typing import Any, Literal
 
 import pytest
 from attended import Attended, wait_for
+from forked import Forked
 from go_between import Fate, GoBetween
 from rig import Rig
-from test_exec import command, environment, is_alive, logs_in, own_memory
+from test_exec import command, environment, is_alive, logs_in, own_memory, started
 
 pytestmark = pytest.mark.usefixtures("lab")
 Spec = Callable[..., Path]
@@ -53,15 +54,9 @@ def between(rig: Rig) -> Iterator[GoBetween]:
 
 
 @contextmanager
-def running(rig: Rig, what: Path | str, program: str, *options: str, **more: str) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(
-        command(what, "--preset", "postgres", *options, "--", "sh", "-c", program),
-        env={**environment(rig), **more},
-        cwd=rig.cli.home,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
+def running(rig: Rig, what: Path | str, program: str, *options: str, **more: str) -> Iterator[Forked]:
+    words = (what, "--preset", "postgres", *options, "--", "sh", "-c", program)
+    process = started(rig, *words, leads=True, cwd=rig.cli.home, **more)
     try:
         yield process
     finally:
@@ -74,7 +69,7 @@ def starts(said: Path) -> list[list[str]]:
     return [line.split() for line in said.read_text().splitlines()] if said.exists() else []
 
 
-def wait_until_started(said: Path, process: subprocess.Popen[bytes]) -> None:
+def wait_until_started(said: Path, process: Forked) -> None:
     """Wait until the program began; if it did not, show what `exec` printed."""
     wait_for(lambda: starts(said) or process.poll() is not None, 30)
     assert starts(said), process.communicate(timeout=20)
@@ -93,7 +88,7 @@ def granted(rig: Rig, spec: Spec) -> str:
 
 
 def ended(rig: Rig, task: str) -> str | None:
-    wait_for(lambda: rig.record(task).task.state in OVER, 30)
+    wait_for(lambda: rig.state(task) in OVER, 30)
     assert not rig.task_tokens(task)
     return rig.record(task).task.end_reason
 
@@ -156,10 +151,10 @@ def test_whoever_goes_on_without_is_told_when_the_access_is_lost_and_that_the_ta
 ) -> None:
     said, task, go_on, told = tmp_path / "said", granted(rig, spec), tmp_path / "go-on", tmp_path / "told"
     program = f"echo x >> {said}; while [ ! -e {go_on} ]; do sleep 0.1; done"
+    words = command(task, "--preset", "postgres", "--", "sh", "-c", program)
     with told.open("wb") as stderr:
-        words = command(task, "--preset", "postgres", "--", "sh", "-c", program)
         process = subprocess.Popen(words, env=environment(rig), stderr=stderr)
-    wait_until_started(said, process)
+    wait_for(lambda: starts(said) or process.poll() is not None, 30)
     extended(rig, task)
     wait_for(lambda: "the program goes on without access" in told.read_text() or process.poll() is not None, 20)
     # its watch looks on
@@ -219,7 +214,7 @@ def forge(rig: Rig, task: str, other: str, forged: str) -> None:
     rig.put(f"{inbox}/{task}", {**message, "wrapping": wrapping})
 
 
-def is_alarmed(rig: Rig, process: subprocess.Popen[bytes], task: str, other: str, forged: str) -> bool:
+def is_alarmed(rig: Rig, process: Forked, task: str, other: str, forged: str) -> bool:
     _, error = process.communicate(timeout=30)
     assert process.returncode == 125 and b"You have signed an alarm" in b" ".join(error.split()), error
     if forged == "of another task":

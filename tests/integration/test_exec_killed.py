@@ -17,10 +17,11 @@ from typing import Literal
 
 import pytest
 from attended import Attended, wait_for
+from forked import Forked, run_in_bytes
 from go_between import REFUSED, Answered, Fate, GoBetween
 from rig import Rig
 from test_agent_sdk import argv
-from test_exec import command, environment, execute, is_alive, logs_in, own_memory
+from test_exec import environment, execute, is_alive, logs_in, own_memory, started
 
 pytestmark = pytest.mark.usefixtures("lab")
 Spec = Callable[..., Path]
@@ -60,7 +61,7 @@ def test_at_whichever_request_exec_is_killed_its_access_is_over_or_not_taken(
         said = tmp_path / point.replace(" ", "-")
         between.clear()
         file = spec()
-        running: list[subprocess.Popen[bytes]] = []
+        running: list[Forked] = []
         between.when(pattern, moment, lambda running=running: running[0].kill(), skip=skip)
         running.append(_start(rig, between, file, said))
         output = running[0].communicate(timeout=60)
@@ -69,16 +70,16 @@ def test_at_whichever_request_exec_is_killed_its_access_is_over_or_not_taken(
     assert {point for point, end in ends.items() if end == "not taken"} <= {"asks", "waits", "looks into its inbox"}
 
 
-@pytest.mark.parametrize("moment", ["before", "after"])
 def test_at_whichever_request_its_monitor_is_killed_nothing_runs_unwatched(
-    rig: Rig, between: GoBetween, spec: Spec, tmp_path: Path, moment: Literal["before", "after"]
+    rig: Rig, between: GoBetween, spec: Spec, tmp_path: Path
 ) -> None:
+    """It sends none of them: before a request is passed on or after its answer came, `exec` goes on with the answer."""
     for point, (pattern, skip) in POINTS.items():
         said = tmp_path / point.replace(" ", "-")
         between.clear()
         file = spec()
-        running: list[subprocess.Popen[bytes]] = []
-        between.when(pattern, moment, lambda running=running: _kill_child(running[0].pid), skip=skip)
+        running: list[Forked] = []
+        between.when(pattern, "before", lambda running=running: _kill_child(running[0].pid), skip=skip)
         running.append(_start(rig, between, file, said))
         output = running[0].communicate(timeout=60)
         has_run = said.exists()
@@ -96,12 +97,9 @@ def _kill_child(pid: int) -> None:
     wait_for(lambda: not is_alive(int(child)), 5)
 
 
-def _start(
-    rig: Rig, between: GoBetween, file: Path, said: Path, words: list[str] | None = None
-) -> subprocess.Popen[bytes]:
-    there = {**environment(rig), "VAULT_ADDR": between.address}
-    words = words or command(file, "--preset", "postgres", "--", sys.executable, "-c", SAYS, said)
-    return subprocess.Popen(words, env=there, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+def _start(rig: Rig, between: GoBetween, file: Path, said: Path) -> Forked:
+    words = ("--preset", "postgres", "--", sys.executable, "-c", SAYS, said)
+    return started(rig, file, *words, VAULT_ADDR=between.address)
 
 
 def _what_became_of(rig: Rig, file: Path, said: Path) -> str:
@@ -153,11 +151,10 @@ def test_an_unwrap_by_hand_whose_answer_is_lost_is_not_called_theft_by_the_next(
 ) -> None:
     file = spec(more="  deliver: agent\n")
     rig("operator", "grant", file)
-    words = [sys.executable, "-m", "jitvault", "unwrap", file.stem]
     there = {**environment(rig), "VAULT_ADDR": between.address}
     between.when("PUT sys/wrapping/unwrap", "after", fate=Fate.LOSE)
     for hint in (b"Do not run this again", b"you opened this wrapping token"):
-        done = subprocess.run(words, env=there, capture_output=True, timeout=60, check=False)
+        done = run_in_bytes(["unwrap", file.stem], there)
         assert done.returncode and hint in done.stderr.replace(b"\n  ", b" "), done.stderr
     assert sum("sys/wrapping/unwrap" in each for each in between.seen) == 1
     assert rig.state(file.stem) not in OVER
@@ -181,9 +178,15 @@ def test_a_gateways_word_gives_nothing_back_where_no_end_is_signed(
 ) -> None:
     """A gateway passes on nothing that ends the access: nobody believes it, and the monitor goes on trying."""
     file, said = spec(), tmp_path / "said"
+    running: Forked | subprocess.Popen[bytes]
     between.when("PUT auth/token/revoke-self", "before", fate=Fate.LIE, answer=answer, times=10_000)
     between.when("PUT jitvault/data/requests/.*/end", "before", fate=Fate.LIE, answer=REFUSED, times=10_000)
-    running = _start(rig, between, file, said, argv(LEAVES, file, said) if how == "a block" else None)
+    if how == "a block":
+        there = {**environment(rig), "VAULT_ADDR": between.address}
+        words = argv(LEAVES, file, said)
+        running = subprocess.Popen(words, env=there, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    else:
+        running = _start(rig, between, file, said)
     error = running.communicate(timeout=60)[1]
     assert running.returncode == (125 if how == "a program" else 1), error
     assert b"is not given back" in error, error

@@ -114,7 +114,8 @@ def test_list_and_status_say_who_lifts_the_freeze_that_a_task_waits_for(rig: Rig
         assert rows[held.stem].endswith("a worker: end it, because it is frozen"), (who, worker)
     for who, worker in readers:
         shown = " ".join(rig.cli(who, "status", waiting.stem, worker=worker).stdout.split())
-        assert f"frozen {lifts}" in shown and "waiting for 1 approval by jitvault-approvers" in shown
+        unfreeze = "frozen by an operator unfreeze jitvault unfreeze --agent research-agent --reason WHY"
+        assert unfreeze in shown and "waiting for 1 approval by jitvault-approvers" in shown
         told = rig.cli(who, "status", waiting.stem, "--json", worker=worker).json["freeze"]
         assert told == {"kind": "operator", "scope": {"agent": "research-agent"}}
     rig("operator", "cancel", waiting.stem)
@@ -160,7 +161,7 @@ def test_without_a_worker_it_is_not_said_that_one_ends_the_rest(rig: Rig, spec: 
     assert "1 task held access, 0 ended and confirmed." in late.stdout
     said = " ".join(late.stderr.split())
     assert f"the freeze of agent research-agent holds; 1 of 1 task not proven to be ended: {file.stem} (issued)" in said
-    assert "no worker has done this within 1 s" in said and "If none is running, start one: `jitvault worker`" in said
+    assert "no worker has done this within 1 s" in said and "`jitvault revoke --agent research-agent --reason" in said
     nothing = rig.cli("operator", "freeze", "--agent", "operator", "--unseen", *WHY, worker=False)
     assert "No task of it held access, by what is published in Vault." in nothing.stdout
 

@@ -68,7 +68,7 @@ def test_a_worker_ends_what_somebody_froze(rig: Rig, spec: Spec) -> None:
         # without the worker's identity it is only signed
         rig.cli("operator", "freeze", *AGENT, *WHY, worker=False)
         wait_for(lambda: not rig.is_live(held.token), 5)
-        wait_for(lambda: rig.record(file.stem).task.state == "confirmed")
+        wait_for(lambda: rig.state(file.stem) == "confirmed")
     assert rig.record(file.stem).task.end_reason == "frozen"
 
 

@@ -177,8 +177,9 @@ def test_where_no_worker_answers_it_says_so_while_it_waits(rig: Rig, spec: Spec)
     file = spec()
     waiting = Waiting(rig, "grant", file, "--wait", "11s")
     assert waiting.said == (
-        "No worker has answered yet. If none is running, start one: `jitvault worker`, or `jitvault worker --once`. "
-        "This command waits 6s more.\n"
+        "No worker has answered yet. If none is running, start one where the worker's identity is (in this sandbox "
+        "`source DIR/worker.env`): `jitvault worker`, or `jitvault worker --once` for what is due now. This command "
+        "waits 6s more.\n"
     )
     code, _, err = waiting.end()
     assert code == 13 and "no worker has done this within 11 s" in err

@@ -252,7 +252,7 @@ def ends(rig: Rig, task: str, reason: str) -> None:
     """The task ends as nobody asks for it, without another renewal."""
     before = len(renewals(rig, task, "renew_token"))
     with Attended(rig):
-        wait_for(lambda: rig.record(task).task.state in ("confirmed", "sealed"))
+        wait_for(lambda: rig.state(task) in ("confirmed", "sealed"))
     assert rig.record(task).task.end_reason == reason
     assert len(renewals(rig, task, "renew_token")) <= before
     assert not rig.database_roles()
@@ -345,7 +345,7 @@ def test_missing_beats_end_the_task_and_each_line_of_its_token_is_one(rig: Rig, 
         silent = time.monotonic()
         wait_for(lambda: not rig.is_live(held.token))
         assert STEP_S - 1 < time.monotonic() - silent < STEP_S + 3
-        wait_for(lambda: rig.record(file.stem).task.state == "confirmed")
+        wait_for(lambda: rig.state(file.stem) == "confirmed")
     assert rig.record(file.stem).task.end_reason == "heartbeat"
 
 

@@ -82,7 +82,7 @@ def test_all_of_an_agent_end_and_each_is_proven(rig: Rig, spec: Spec, monkeypatc
         assert rig.document(f"requests/{rig.entity('operator')}/{task}/end")
     # in an incident nobody waits until the files of all that ever was are read
     with monkeypatch.context() as patched:
-        patched.delattr(TaskQueries, "file")
+        patched.delattr(TaskQueries, "record")
         again = rig("operator", "revoke", "--agent", "research-agent", "--reason", "again", "--yes").json
     assert again == {"tasks": [], "confirmed": 0}
 

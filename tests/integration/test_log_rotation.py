@@ -5,11 +5,10 @@ from __future__ import annotations
 import gzip
 import http.client
 import json
+import multiprocessing
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -18,14 +17,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from reading_process import read_on
 
 from jitvault.audit.files.file_source import FileSource
 from jitvault.audit.observation import Kind, Observation
 from jitvault.audit.source import Position
 from jitvault.sandbox.vault_server import VaultServer
 
-REQUESTS = 10_000
+REQUESTS = 3_000
 THREADS = 4
+EVERY_S = 0.3
+_FORKING = multiprocessing.get_context("forkserver")
 
 
 @pytest.fixture
@@ -105,7 +107,7 @@ class Logrotate:
 
     def _shift(self) -> None:
         self.rotations += 1
-        for n in range(40, 0, -1):
+        for n in range(100, 0, -1):
             for packed in ("", ".gz"):
                 if (file := self._beside(f".{n}{packed}")).exists():
                     file.rename(self._beside(f".{n + 1}{packed}"))
@@ -159,9 +161,9 @@ def every(seconds: float, act: Callable[[], object]) -> Iterator[None]:
 def under_load(
     bao: VaultServer, rotate: Callable[[], object], *, between: Callable[[], object] | None = None
 ) -> list[str]:
-    """The hashes of all requests, made while the log is rotated every second; `between` is called all the time."""
+    """The hashes of all requests, made while the log is rotated again and again; `between` is called all the time."""
     clients = Clients(bao)
-    with every(1.0, rotate):
+    with every(EVERY_S, rotate):
         clients.start()
         while clients.work():
             if between:
@@ -249,47 +251,26 @@ def test_copies_before_a_truncation_are_told_and_nothing_is_read_twice(bao: Vaul
     assert len(found) >= REQUESTS
 
 
-READING = """\
-import sys
-from pathlib import Path
-from jitvault.audit.files.file_source import FileSource
-from jitvault.audit.source import Position
-
-path, state, seen = map(Path, sys.argv[1:])
-identity, offset, epoch = state.read_text().splitlines()
-position = Position(identity, int(offset), int(epoch))
-for batch in FileSource(path, name="jitvault").read(position):
-    lines = "".join(f"{o.subject} {o.closing} {o.place.offset}\\n" for o in batch.observations)
-    after = batch.position
-    new = state.with_suffix(".new")
-    with seen.open("a") as file:
-        file.write(lines)
-    new.write_text(f"{after.identity}\\n{after.offset}\\n{after.epoch}\\n")
-    new.rename(state)
-"""
-
-
 def test_a_reader_that_is_killed_goes_on_where_it_was(bao: VaultServer, tmp_path: Path) -> None:
     """Another process each time, killed anywhere. What it wrote after the last position comes again, nothing else."""
     rotation, reader = Logrotate(bao), started(bao)
     state, seen = tmp_path / "state", tmp_path / "seen"
     state.write_text(f"{reader.position.identity}\n{reader.position.offset}\n1\n")
     seen.touch()
-    argv = [sys.executable, "-c", READING, str(bao.audit_file), str(state), str(seen)]
     kills = []
 
     def read_and_die() -> None:
-        process = subprocess.Popen(argv)
-        try:
-            process.wait(0.1 + 0.04 * (len(kills) % 7))
-        except subprocess.TimeoutExpired:
+        process = _FORKING.Process(target=read_on, args=(bao.audit_file, state, seen))
+        process.start()
+        process.join(0.02 + 0.02 * (len(kills) % 7))
+        if process.exitcode is None:
             process.kill()
-            process.wait()
+            process.join()
             kills.append(process.pid)
 
     hashes = under_load(bao, rotation.rename_and_compress, between=read_and_die)
     assert kills
-    subprocess.run(argv, check=True)
+    read_on(bao.audit_file, state, seen)
     # a batch that was written twice has the same places both times
     rows = set(seen.read_text().splitlines())
     wanted = set(hashes)

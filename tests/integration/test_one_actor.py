@@ -66,7 +66,7 @@ def test_the_status_of_a_task_does_nothing_for_it(rig: Rig, spec: Spec) -> None:
     rig.cli("operator", "revoke", file.stem, "--wait", "0", worker=False, code=13)
     before = rig.record(file.stem).task.seq
     shown = rig("operator", "status", file.stem, alone=True).json
-    assert [one["reason"] for one in shown["end_requested"]] == ["operator"]
+    assert [one["reason"] for one in shown["unread"]] == ["operator"]
     assert rig.record(file.stem).task.seq == before and rig.is_live(held.token)
     rig.turn(file.stem)
     assert rig.state(file.stem) == "confirmed" and not rig.is_live(held.token)

@@ -26,7 +26,7 @@ from rig import Rig, own_rig
 
 from jitvault.sandbox.world import World, env
 
-SOAK_S = float(os.environ.get("SOAK_SECONDS", "12"))
+SOAK_S = float(os.environ.get("SOAK_SECONDS", "8"))
 IS_LONG = SOAK_S >= 120
 TASKS_PER_S = float(os.environ.get("SOAK_RATE", "2"))
 GROWTH_MB, GROWTH_FDS = 24.0, 8

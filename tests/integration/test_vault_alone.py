@@ -79,9 +79,12 @@ def test_without_a_worker_a_request_waits_and_its_author_is_told_so(alone: Alone
     file = spec()
     alone("operator", "submit", file, "--wait", "0", code=13)
     told = alone("operator", "status", file.stem, "--json", code=9).error
-    assert f"there is no task {file.stem} yet: no worker has admitted your request of " in told["message"]
+    assert f"there is no task {file.stem} yet: no worker has admitted what you requested at " in told["message"]
     assert told["hint"] == f"Check that a worker is running. `jitvault cancel {file.stem}` withdraws the request."
+    # an auditor reads everybody's requests, an approver nobody's
     others = alone("auditor", "status", file.stem, "--json", code=9).error
+    assert f"there is no task {file.stem} yet: no worker has admitted what " in others["message"]
+    others = alone("approver-1", "status", file.stem, "--json", code=9).error
     assert others["message"] == f"there is no task {file.stem} in Vault"
 
 

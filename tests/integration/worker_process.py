@@ -9,25 +9,37 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from attended import wait_for
+from forked import Child
 from rig import Rig
-
-JITVAULT = (sys.executable, "-m", "jitvault")
 
 
 class WorkerProcess:
-    """Runs from the moment that it works until the block is left; what it logs lies in a file."""
+    """Runs from the moment that it works until the block is left; what it logs lies in a file.
 
-    def __init__(self, rig: Rig, *options: str, program: Sequence[str] = JITVAULT, **extra: str) -> None:
+    It is forked, unless it has a `program` of its own, or what is loaded before all else (a clock that is wrong).
+    """
+
+    def __init__(self, rig: Rig, *options: str, program: Sequence[str] | None = None, **extra: str) -> None:
+        if program is None and "LD_PRELOAD" in extra:
+            program = (sys.executable, "-m", "jitvault")
         self._file = rig.cli.home / f"worker-{time.monotonic_ns()}.log"
-        self._argv = [*program, "worker", "--log", "json", "--sweep-every", "never", *options]
+        self._program = program
+        self._words = ["worker", "--log", "json", "--sweep-every", "never", *options]
         self._environment = {**rig.cli.environment(None), **extra}
 
     def __enter__(self) -> WorkerProcess:
-        with self._file.open("w") as log:
-            self.process = subprocess.Popen(self._argv, env=self._environment, stderr=log)
+        with self._file.open("w") as log, Path(os.devnull).open("r+") as nothing:
+            self.process: Child | subprocess.Popen[bytes]
+            if self._program is None:
+                streams = [nothing.fileno(), nothing.fileno(), log.fileno()]
+                self.process = Child(self._words, self._environment, streams)
+            else:
+                argv = [*self._program, *self._words]
+                self.process = subprocess.Popen(argv, env=self._environment, stderr=log)
         wait_for(lambda: self.said("working") or self.process.poll() is not None, 60)
         assert self.process.poll() is None, self.log
         return self
@@ -38,7 +50,7 @@ class WorkerProcess:
     def kill(self) -> None:
         """SIGKILL: it has no moment to leave anything in order."""
         self.process.kill()
-        self.process.wait()
+        self.process.wait(20)
 
     @property
     def log(self) -> str:

@@ -11,13 +11,14 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import cache_from_source
 from pathlib import Path
 
 from mutants.mutation import ROOT, Mutation
 from mutants.witness import FAILURES
 from mutants.witness import ROOT as ROOT_VARIABLE
 
-_LEFT_OUT = (".git", ".venv", "build", "dist", "__pycache__", ".*_cache", ".hypothesis")
+_LEFT_OUT = (".git", ".venv", "build", "dist", "*.pyc.*", ".*_cache", ".hypothesis")
 _LONGEST_S = 240
 GREEN, RED = 0, 1
 
@@ -67,7 +68,7 @@ class Copy:
             **{name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
             # before any installed jitvault, and for the children of the tests as well
             "PYTHONPATH": f"{self.place}{os.pathsep}{self.place / 'tests'}",
-            # two versions of a file can have the same size and second, by which bytecode is known
+            # what the checkout's own runs left is used, and a mutant leaves nothing
             "PYTHONDONTWRITEBYTECODE": "1",
             ROOT_VARIABLE: str(self.place),
             FAILURES: str(failures),
@@ -86,6 +87,8 @@ class Copy:
             return Verdict(mutation, f"stale: {stale}", "", 0.0)
         path = self.place / mutation.file
         before = path.read_text()
+        # two versions of a file can have the same size and second, by which bytecode is known
+        Path(cache_from_source(path)).unlink(missing_ok=True)
         path.write_text(mutation.applied(before))
         try:
             run = self.run(mutation.tests)

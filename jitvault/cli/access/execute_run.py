@@ -18,7 +18,8 @@ from jitvault.agent.execution.task_watch import AccessEnd, Cause
 from jitvault.agent.masking import Masker
 from jitvault.cli.access.access_watch import over_error, over_meanwhile, watch_of
 from jitvault.cli.access.execute_steps import CONTINUE, take_next
-from jitvault.cli.access.held_access import Access, say
+from jitvault.cli.access.held_access import Access
+from jitvault.cli.views.output import warn
 from jitvault.errors import JitvaultError, NotConfirmed, UsageError, error_like
 
 
@@ -32,12 +33,12 @@ def run(
     UsageError for a program that cannot be run.
     """
     if access.wanted.is_empty:
-        say("warning: without --env, --file and --preset the program gets no credential")
+        warn("warning: without --env, --file and --preset the program gets no credential")
     while True:
         outcome, end = _run_once(access, command, inherited, is_masked=is_masked, stop=stop)
         if not _begins_anew(outcome, end):
             break
-        say(f"task {access.document.task_id} has more time and another token: the program is started anew")
+        warn(f"task {access.document.task_id} has more time and another token: the program is started anew")
         take_next(access)
     if _has_changed(outcome, end) and outcome.was_interrupted:
         outcome = replace(outcome, over=None)
@@ -47,7 +48,7 @@ def run(
         raise over_error(access, end, _of_program(access, f"the program ended with exit code {outcome.code}, and "))
     access.check_given_back()
     if access.is_loss_told:
-        say(_goes_on(access))
+        warn(_goes_on(access))
     return outcome.code
 
 
@@ -148,7 +149,7 @@ def _masker(access: Access) -> Masker:
     """
     masker = Masker([*secrets_of(access.credentials), ("task", "token", access.token.token.reveal())])
     if masker.unmasked:
-        say(f"warning: too short to be masked: {', '.join(masker.unmasked)}")
+        warn(f"warning: too short to be masked: {', '.join(masker.unmasked)}")
     return masker
 
 

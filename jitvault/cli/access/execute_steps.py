@@ -20,7 +20,7 @@ from jitvault.agent.held_tasks import held_here
 from jitvault.agent.opened_wrappings import locked_record, state_directory
 from jitvault.agent.unwrap import TaskToken, read_all
 from jitvault.cli import inbox, session
-from jitvault.cli.access.held_access import Access, say, signed_tools
+from jitvault.cli.access.held_access import Access, signed_tools
 from jitvault.cli.access.withdrawal import withdrawn_if_interrupted
 from jitvault.cli.access.wrapping_source import Given, from_inbox
 from jitvault.cli.access.wrapping_source import opened as opened_wrapping
@@ -29,6 +29,7 @@ from jitvault.cli.options import set_interrupt_hint, set_made_task
 from jitvault.cli.requests.grant_wait import raise_for, request_grant
 from jitvault.cli.requests.spec_file import read_spec
 from jitvault.cli.requests.submission import is_spec, submit_spec
+from jitvault.cli.views.output import warn
 from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import JitvaultError, NotConfirmed, NotFound, OutcomeUnknown, SecurityFinding, UsageError
 from jitvault.model.connection import CredentialUse
@@ -108,7 +109,7 @@ def held(
     if program is not None:
         check_program(task, signed_tools(document), program)
     mapping.check_uses(wanted, document.full_revision.uses)
-    with held_here(task, say):
+    with held_here(task, warn):
         yield from _taken(wiring, document, wanted, monitor)
 
 
@@ -185,7 +186,7 @@ def _check_own(access: Access, grant: str | None = None) -> None:
 @contextmanager
 def _opened(wiring: Wiring, taken: Given, task: str, monitor: Monitor) -> Iterator[TaskToken]:
     """Yield the token in a wrapping, and remember that this user opened it."""
-    with locked_record(taken.token, state_directory(os.environ), say) as record:
+    with locked_record(taken.token, state_directory(os.environ), warn) as record:
         token = _unwrapped(wiring, taken, task, monitor)
         yield token
         record.keep(token.task_id, wiring.vault(None).connection.address)

@@ -23,6 +23,7 @@ from jitvault.agent.execution.secret_files import SecretFiles
 from jitvault.agent.unwrap import TaskToken
 from jitvault.cli.access.giving_back import give_back
 from jitvault.cli.folding import for_terminal
+from jitvault.cli.views.output import warn
 from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import NotConfirmed
 from jitvault.memory_protection import keep_private
@@ -165,22 +166,17 @@ def monitored(wiring: Wiring, command: str = "exec", ends: Sequence[int] = ()) -
 def _warn_of_lacking(*, held: bool, private: bool) -> None:
     """Print what this system cannot do for a program's end."""
     if not held:
-        say(
+        warn(
             "warning: this system cannot hold what a program leaves behind: only the program's process group is "
             "killed, and where the process that watches over it is killed, not even that"
         )
     if not private:
-        say("warning: this system cannot keep other processes of this user from reading the secrets in memory")
+        warn("warning: this system cannot keep other processes of this user from reading the secrets in memory")
 
 
 def signed_tools(document: PublishedTask) -> list[str]:
     """Return the tools that the task's approvers signed; none for any."""
     return list(document.full_revision.spec.spec.tools)
-
-
-def say(message: str) -> None:
-    """Print a line to stderr, folded at a terminal."""
-    typer.echo(for_terminal(message, sys.stderr, rest="  "), err=True)
 
 
 def say_beside_program(message: str) -> None:

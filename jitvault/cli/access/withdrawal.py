@@ -16,8 +16,8 @@ from jitvault.agent.execution.monitor_messages import End, Kept
 from jitvault.agent.held_tasks import is_held_here
 from jitvault.cli import session
 from jitvault.cli.access.giving_back import is_left_alone
-from jitvault.cli.access.held_access import say
 from jitvault.cli.options import DEFAULT_WAIT, set_interrupt_hint
+from jitvault.cli.views.output import warn
 from jitvault.errors import JitvaultError
 from jitvault.lifecycle.requests.sign import sign_end
 from jitvault.model.states import LIVE_STATES, WAITING, EndReason
@@ -59,7 +59,7 @@ def _withdraw(context: typer.Context, wiring: Wiring, monitor: Monitor, task: st
     if sys.stderr.isatty():
         # the terminal has printed ^C
         typer.echo(err=True)
-    say(f"The request for task {task} is being withdrawn; another Ctrl-C ends the waiting for that")
+    warn(f"The request for task {task} is being withdrawn; another Ctrl-C ends the waiting for that")
     if is_left_alone(wiring, task):
         monitor.clean_up_later(None)
         set_interrupt_hint(context, _TAKEN.format(task=task))

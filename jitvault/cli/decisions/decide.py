@@ -11,7 +11,7 @@ from jitvault.cli.published import ledger_here
 from jitvault.cli.quiet import is_quiet
 from jitvault.cli.views import extension, output, proposal
 from jitvault.cli.views import task as render
-from jitvault.documents.paths import ANYONE, decision_path
+from jitvault.documents.paths import ANYONE, APPROVAL_LIFE, decision_path
 from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import Denied, UsageError, WrongState
 from jitvault.formats.did_you_mean import nearest
@@ -25,7 +25,7 @@ from jitvault.lifecycle.decision.pending_approvals import (
 )
 from jitvault.lifecycle.requests.sign import sign_decision
 from jitvault.model.event_bodies import Refusal
-from jitvault.model.extension import extension_part
+from jitvault.model.states import State
 from jitvault.policy.decision import APPROVERS, SECURITY
 from jitvault.wiring import Wiring
 
@@ -51,6 +51,12 @@ def decide(
     if matter is None:
         raise WrongState(f"task {task} is {document.state}: there is nothing to decide")
     _check_may_decide(wiring, matter, decision, digest)
+    counts_until = _counts_until(wiring, matter)
+    if decision == "approve" and counts_until is not None:
+        render.print_counted_decision(
+            document, decision, matter.digest, counts_until, missing=(), as_json=as_json, again=" already"
+        )
+        return
     with session.signing(f"decide about task {task}", approvers(), writes=decision_path(ANYONE, task)):
         names = _groups(wiring, matter, decision, groups)
     differs = changes(document) if matter.extension is None else None
@@ -71,6 +77,26 @@ def decide(
             extension=matter.extension,
         )
     _await_counting(wiring, task, matter, decision, rfc3339(expires), wait=wait, as_json=as_json)
+
+
+def _counts_until(wiring: Wiring, matter: ApprovalSubject) -> str | None:
+    """Return until when the caller's approval of an approved task can be used.
+
+    None where there is none that can. Another one would add nothing, and a requester who waits for the token would have
+    to ask for it again.
+    """
+    document = matter.document
+    me = wiring.person.entity
+    if document.state is not State.APPROVED or not matter.is_decided_by(me, "approve"):
+        return None
+    signed = session.written_at(wiring, decision_path(me, document.task_id))
+    withdrawn = session.written_at(wiring, decision_path(me, document.task_id, "/withdraw"))
+    # what no worker has read may take the approval back
+    if signed is None or max(signed, withdrawn or signed) > document.written_at:
+        return None
+    if wiring.clock.agreed() >= signed + APPROVAL_LIFE:
+        return None
+    return rfc3339(signed + APPROVAL_LIFE)
 
 
 def _freeze(wiring: Wiring, document: PublishedTask) -> Mapping[str, Any] | None:
@@ -128,8 +154,7 @@ def _await_counting(
     """
     me = wiring.person.entity
     name = wiring.person.me.display_name
-    below = extension_part(matter.digest) if matter.extension else ""
-    written_at = session.written_at(wiring, decision_path(me, task, below))
+    written_at = session.written_at(wiring, decision_path(me, task, matter.path_part))
 
     def counted(d: PublishedTask) -> bool:
         now = approval_subject(d)
@@ -155,7 +180,7 @@ def _await_counting(
         expires,
         missing=missing,
         as_json=as_json,
-        is_again=matter.is_decided_by(me, decision),
+        again=" again" if matter.is_decided_by(me, decision) else "",
     )
 
 

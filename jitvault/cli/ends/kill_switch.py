@@ -12,7 +12,7 @@ import typer
 from jitvault.cli import session
 from jitvault.cli.ends.lost_tasks import end_lost
 from jitvault.cli.lookups.names_in_tasks import published_in
-from jitvault.cli.quiet import note
+from jitvault.cli.quiet import note, waits
 from jitvault.cli.views.kill_switch import print_kill_results
 from jitvault.cli.views.task import not_proven
 from jitvault.cli.waiting import Wait
@@ -212,6 +212,8 @@ def _kill_there(wiring: Wiring, tasks: Sequence[str], note: str, wait: float) ->
         error = _sign_end(wiring, task, note)
         if error is not None:
             unsigned[task] = error
+    if len(unsigned) < len(tasks):
+        waits(f"The end of {counted(len(tasks) - len(unsigned), 'task')} is signed. A worker revokes the access.")
     waiting = Wait(wiring, wait, poll_s=0.5)
     progress = Progress()
     done: dict[str, State] = {}

@@ -37,14 +37,21 @@ def print_kill_results(results: Sequence[Result], *, as_json: bool) -> None:
         return
     console = output.console()
     now = [row for row in rows if not row["ended_earlier"]]
-    for row in now:
-        if not row["confirmed"]:
-            problem = row["error"] or f"is {row['state']}"
-            console.print(f"  {row['task_id']}: {problem}", style="red", soft_wrap=True)
+    for problem, tasks in _problems(now).items():
+        console.print(output.indented(f"{', '.join(tasks)}: {problem}", console.width), style="red", soft_wrap=True)
     for line in _ends_in_words(now):
         console.print(line, soft_wrap=True)
     _print_not_proven(rows, console)
     _print_ended_earlier([row for row in rows if row["ended_earlier"]], console)
+
+
+def _problems(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Return the tasks that are not confirmed, by what keeps them from that."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        if not row["confirmed"]:
+            found.setdefault(row["error"] or f"is {row['state']}", []).append(row["task_id"])
+    return found
 
 
 def _ends_in_words(rows: Sequence[Mapping[str, Any]]) -> list[str]:

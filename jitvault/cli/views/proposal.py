@@ -155,7 +155,10 @@ def print_pending(
         freeze = frozen[pending.task_id]
         for line in proposal_lines(pending.subject, pending.changes, pending.groups, console.width, frozen=freeze):
             console.print(line, soft_wrap=True)
-        output.print_facts(console, {"next": f"jitvault approve {pending.task_id}"})
+        last = {"next": f"jitvault approve {pending.task_id}"}
+        if pending.signed_at is not None:
+            last = {"signed": f"by you at {output.readable(pending.signed_at)}, waits for a worker"}
+        output.print_facts(console, last)
         console.print()
     if not found:
         console.print("No task waits for your approval.")

@@ -18,11 +18,9 @@ def facts(document: PublishedTask, published: Mapping[str, Any], now: datetime) 
 
     They say how old it is and what it does not contain. `published` is that of `with_source`.
     """
-    deadline = document.ends_at
     found: dict[str, str] = {}
-    if document.state in LIVE_STATES and deadline is not None:
-        over = ", which is over: its end is not published yet" if deadline <= now else ""
-        found["deadline"] = readable(deadline) + over
+    if document.state in LIVE_STATES and document.ends_at is not None:
+        found["deadline"] = until(document.ends_at, now)
     ago = age(published["age_s"])
     unvouched = "nobody: " if published["vouched_by"] == "nobody" else ""
     return {
@@ -31,6 +29,21 @@ def facts(document: PublishedTask, published: Mapping[str, Any], now: datetime) 
         "vouched": f"by {unvouched}{published['vouched']}",
         "unknown": "uses, timeline, delegations, tripwires: an auditor sees them",
     }
+
+
+def until(at: datetime | str | None, now: datetime, then: str = "") -> str:
+    """Return until when access is held, with what happens `then`.
+
+    Of a time that is past it says that no worker has published the end.
+    """
+    if is_past(at, now):
+        then = ", which is over: its end is not published yet"
+    return readable(at) + then
+
+
+def is_past(at: datetime | str | None, now: datetime) -> bool:
+    # an older time sorts first
+    return at is not None and readable(at) <= readable(now)
 
 
 def age(seconds: int) -> str:

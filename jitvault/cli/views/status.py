@@ -29,18 +29,28 @@ from jitvault.cli.views.task import (
     print_proof,
     uncounted,
 )
-from jitvault.cli.views.task_list import who_lifts
 from jitvault.documents.published_parts import Ended
 from jitvault.documents.published_task import PublishedTask
+from jitvault.lifecycle.decision.unread import UnreadDocument
 from jitvault.model.revision import Revision
 from jitvault.model.revision_content import RevisionContent
 from jitvault.model.revision_text import describe_unasked
+from jitvault.model.scope import Scope
 from jitvault.model.spec import TaskBody
-from jitvault.model.states import DEAD, DELIVERED_STATES, EndReason, State, Verdict
+from jitvault.model.states import DEAD, DELIVERED_STATES, LIVE_STATES, EndReason, State, Verdict
 from jitvault.model.token_limits import reads_left_in_words
 from jitvault.model.verifiers import unproven
 
 _MOST_USES = 12
+_SIGNED = {
+    "submit": "requested",
+    "grant": "its grant requested",
+    "extend": "more time requested",
+    "end": "end requested",
+    "approve": "approved",
+    "deny": "denied",
+    "withdraw": "approval withdrawn",
+}
 # why a task ended, where no person and no note says it
 _ENDED = {
     EndReason.COMPLETED: "completed",
@@ -59,25 +69,25 @@ _ENDED = {
 }
 
 
-def print_status(revision: Revision, shown: Mapping[str, Any], *, as_json: bool) -> None:
+def print_status(revision: Revision, shown: Mapping[str, Any], now: datetime, *, as_json: bool) -> None:
     """Print a task as the ledger has it.
 
-    `shown` is what `status_of` gives, with `missing`, `freeze` and `end_requested`.
+    `shown` is what `status_of` gives, with `missing`, `freeze` and `unread`.
     """
     if not output.print_for_scripts(shown, shown["state"], as_json=as_json):
         findings = list(_grouped_findings(shown["findings"]))
         more: dict[str, Any] = {"findings": findings, "because": None, "next": None, "held_up": None, "source": {}}
-        _print(revision, {**shown, **more})
+        _print(revision, {**shown, **more}, now)
 
 
 def print_published(document: PublishedTask, shown: Mapping[str, Any], now: datetime, *, as_json: bool) -> None:
     """Print a task as a worker published it, where there is no ledger.
 
-    `shown` is the document as JSON data, with its source, who requested its end, and the freeze that covers it. What is
-    not known from that is printed as well.
+    `shown` is the document as JSON data, with its source, what no worker has read, and the freeze that covers it. What
+    is not known from that is printed as well.
     """
     if not output.print_for_scripts(shown, document.state.value, as_json=as_json):
-        _print(document.full_revision, _published(document, shown, now))
+        _print(document.full_revision, _published(document, shown, now), now)
 
 
 def _published(document: PublishedTask, shown: Mapping[str, Any], now: datetime) -> dict[str, Any]:
@@ -85,7 +95,7 @@ def _published(document: PublishedTask, shown: Mapping[str, Any], now: datetime)
 
     None is what is not published: who decided by name, the newest token, and what happened.
     """
-    return {
+    found = {
         **structs.asdict(document),
         "children": (),
         "decisions": None,
@@ -96,21 +106,26 @@ def _published(document: PublishedTask, shown: Mapping[str, Any], now: datetime)
         "findings": [(message, "") for message in dict.fromkeys(document.findings)],
         "frozen": None,
         "freeze": shown["freeze"],
-        "end_requested": shown["end_requested"],
+        "unread": shown["unread"],
         "because": document.why_denied,
         "next": next_step(document),
         "held_up": document.error.message if document.error else None,
         "source": fallback.facts(document, shown["published"], now),
     }
+    if _ends(shown) or fallback.is_past(document.unwrap_until, now):
+        found["next"] = None
+    return found
 
 
-def _print(revision: Revision, shown: Mapping[str, Any]) -> None:
+def _print(revision: Revision, shown: Mapping[str, Any], now: datetime) -> None:
     console = output.console()
     content = revision.content
     reason = heading_end(shown["end_reason"], shown["ended"])
+    if _ends(shown):
+        reason.append("(its end is requested, and no worker has acted since)")
     console.print(f"Task {shown['task_id']} is", output.coloured(shown["state"]), *reason)
-    output.print_facts(console, _facts(revision, shown))
-    _print_end_requests(console, shown["end_requested"])
+    output.print_facts(console, _facts(revision, shown, now))
+    _print_unread(console, shown["unread"])
     if shown["frozen"]:
         console.print(f"  FROZEN     {shown['frozen']['why']}", style="red")
     for message, origin in shown["findings"]:
@@ -126,7 +141,12 @@ def _print(revision: Revision, shown: Mapping[str, Any]) -> None:
         print_listing(console, [Column("when (UTC)"), Column("what happened")], happened)
 
 
-def _facts(revision: Revision, shown: Mapping[str, Any]) -> dict[str, str]:
+def _ends(shown: Mapping[str, Any]) -> bool:
+    """Return whether the end of the task is signed, and no worker has read that."""
+    return any(one.kind == "end" for one in shown["unread"])
+
+
+def _facts(revision: Revision, shown: Mapping[str, Any], now: datetime) -> dict[str, str]:
     """Return what is known of a task, by the name of the line."""
     content = revision.content
     facts: dict[str, str] = {
@@ -145,7 +165,7 @@ def _facts(revision: Revision, shown: Mapping[str, Any]) -> dict[str, str]:
         **_freeze(shown),
         **_refused_grant(content, shown),
         **_open_points(content, shown),
-        **_token(revision.spec.spec, shown),
+        **_token(revision.spec.spec, shown, now),
         **extension.facts(shown),
         **_end_facts(shown),
     }
@@ -165,7 +185,7 @@ def _open_points(content: RevisionContent, shown: Mapping[str, Any]) -> dict[str
     return {name: "; ".join(said) for name, said in points.items() if said}
 
 
-def _token(spec: TaskBody, shown: Mapping[str, Any]) -> dict[str, str]:
+def _token(spec: TaskBody, shown: Mapping[str, Any], now: datetime) -> dict[str, str]:
     """Return what is known of the newest token of a task that has one."""
     facts: dict[str, str] = {}
     if grant := shown["grant"]:
@@ -173,12 +193,14 @@ def _token(spec: TaskBody, shown: Mapping[str, Any]) -> dict[str, str]:
         ttl, requested, step = (in_words(grant[key]) for key in ("ttl_s", "requested_ttl_s", "step_s"))
         facts["ttl"] = f"{ttl} of {requested} {_origin_of_ttl(spec)}, {step} at a time"
         facts["deadline"] = output.readable(shown["ends_at"])
+        if shown["state"] in LIVE_STATES:
+            facts["deadline"] = fallback.until(shown["ends_at"], now)
     if shown["reads"] is not None and (cut := window_cut(spec.window, shown["decision"].obligations)):
         facts["window"] = cut
     if shown["reads"] is not None and shown["state"] in DELIVERED_STATES:
         facts["reads"] = reads_left_in_words(shown["reads"].done, shown["reads"].allowed)
     if until := shown["unwrap_until"]:
-        facts["unwrap"] = f"until {output.readable(until)}, or the task ends"
+        facts["unwrap"] = f"until {fallback.until(until, now, ', or the task ends')}"
     if shown["state"] == State.ENDING and shown["due_at"]:
         facts["tried again"] = f"from {output.readable(shown['due_at'])} on, and by each command on the task"
     return facts
@@ -208,9 +230,14 @@ def _waits_for(shown: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _freeze(shown: Mapping[str, Any]) -> dict[str, str]:
-    """Return who can lift the operator's freeze that covers the task."""
+    """Return that a freeze covers the task, and how an operator lifts it."""
     freeze = shown["freeze"]
-    return {"frozen": who_lifts(freeze["scope"])} if freeze is not None else {}
+    if freeze is None:
+        return {}
+    return {
+        "frozen": "by an operator",
+        "unfreeze": f"jitvault unfreeze {Scope(**freeze['scope']).options} --reason WHY",
+    }
 
 
 def _refused_grant(content: RevisionContent, shown: Mapping[str, Any]) -> dict[str, str]:
@@ -305,12 +332,12 @@ def _family(shown: Mapping[str, Any]) -> dict[str, str]:
     return facts
 
 
-def _print_end_requests(console: Console, requests: Sequence[Mapping[str, Any]]) -> None:
-    """Print who requested the end, while no worker has acted on that."""
-    for request in requests:
-        why = f": {request['note']}" if request["note"] else ""
-        line = f"  end requested by {request['by']} at {output.readable(request['at'])}, waits for a worker{why}"
-        console.print(line, style="yellow", soft_wrap=True)
+def _print_unread(console: Console, unread: Sequence[UnreadDocument]) -> None:
+    """Print what people signed and no worker has read."""
+    for one in unread:
+        signed = f"{_SIGNED[one.kind]} by {one.by} at {output.readable(one.at)}, waits for a worker"
+        line = ": ".join(filter(None, (signed, one.note)))
+        console.print(output.indented(line, console.width), style="yellow", soft_wrap=True)
 
 
 def _print_uses(console: Console, uses: Sequence[Mapping[str, Any]]) -> None:

@@ -59,7 +59,11 @@ def print_decision(document: PublishedTask, *, as_json: bool, is_refused: bool =
         "missing": document.missing,
         "next": steps.get(state, f"jitvault status {task}"),
     }
-    if output.print_for_scripts(shown, task, as_json=as_json):
+    ids = [task]
+    if is_refused and document.state is not State.DENIED:
+        # a script takes it for the id of a task that was submitted
+        ids.clear()
+    if output.print_for_scripts(shown, *ids, as_json=as_json):
         return
     console = output.console()
     console.print(f"Task {task} is", output.coloured(state))
@@ -316,12 +320,12 @@ def print_counted_decision(
     *,
     missing: Sequence[Requirement],
     as_json: bool,
-    is_again: bool = False,
+    again: str = "",
 ) -> None:
     """Print a decision that was counted, and the task's state after it.
 
-    `missing` are the approvals that are missing for what was decided about. `is_again` says that the same decision of
-    the caller counted before.
+    `missing` are the approvals that are missing for what was decided about. `again` follows the decision where the same
+    one of the caller counted before.
     """
     shown = {
         "task_id": document.task_id,
@@ -337,7 +341,6 @@ def print_counted_decision(
     past = {"approve": "approved task", "deny": "denied task", "withdraw": "withdrew your approval of task"}[decision]
     has_ended = document.state in ("ending", "confirmed", "sealed", "unverified")
     what = "its access is revoked, and the task is" if has_ended else "it is"
-    again = " again" if is_again else ""
     console.print(f"You {past} {document.task_id}{again}; {what}", output.coloured(document.state))
     if missing:
         console.print(f"  missing  {missing_approvals(missing)}")

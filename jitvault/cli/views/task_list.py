@@ -16,6 +16,7 @@ from jitvault.cli.views.listing import Cell, Column, print_listing
 from jitvault.cli.views.published import age
 from jitvault.cli.views.task import end_in_words
 from jitvault.lifecycle.record.check_words import NOT_ASKED
+from jitvault.model.scope import Scope
 from jitvault.model.states import LIVE_STATES, PROVEN
 from jitvault.policy.decision import Requirement
 
@@ -133,17 +134,11 @@ def _groups(missing: Sequence[Requirement]) -> str:
     return ", ".join(f"{each.count} of {each.group}" for each in missing)
 
 
-def who_lifts(scope: Mapping[str, str]) -> str:
-    """Return who lifts an operator's freeze of a scope, and how."""
-    options = [f"--{part} {name}" for part, name in scope.items()] or ["--all"]
-    return f"an operator: unfreeze {' '.join(options)}"
-
-
 def _unfreezes(freeze: Mapping[str, Any]) -> str:
     """Return who lifts a freeze, and how."""
     match freeze["kind"]:
         case "operator":
-            return f"frozen; {who_lifts(freeze['scope'])}"
+            return f"frozen; an operator: unfreeze {Scope(**freeze['scope']).options}"
         case "recovery":
             return "frozen; the worker's identity: ledger recover"
         case _:

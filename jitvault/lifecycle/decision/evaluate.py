@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from jitvault.context import WorkerContext
-from jitvault.engines.interface import Engine, check_template
+from jitvault.engines.interface import Engine, check_template, engine_of
 from jitvault.errors import DecisionStale, InvalidInput, VaultRejected
 from jitvault.ledger.model import GrantAdmission
 from jitvault.lifecycle.decision.ancestors import cap_to_ancestors, check_above, check_window, parent_of
@@ -222,9 +222,7 @@ def _resolved(worker: WorkerContext, entry: AccessEntry) -> Resolved:
             f"the worker has no template {entry.template}; it has: {known} (JITVAULT_TEMPLATES where it runs, or "
             "`jitvault dev --templates DIR`)"
         )
-    engine = worker.engines.get(template.spec.engine)
-    if engine is None:
-        raise InvalidInput(f"template {template.name}: unknown engine {template.spec.engine}")
+    engine = engine_of(worker.engines, template)
     path = template.resolve(entry.with_)
     try:
         policy = access_policy(path, engine.capability, template.spec.fill_data(entry.with_))

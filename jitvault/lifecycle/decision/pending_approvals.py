@@ -6,18 +6,21 @@ No ledger is needed.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from jitvault.context import Person
 from jitvault.documents.approvers import Registered, registered
-from jitvault.documents.paths import APPROVERS, PUBLISHED, published_path
+from jitvault.documents.paths import APPROVAL_LIFE, APPROVERS, PUBLISHED, decision_path, published_path
 from jitvault.documents.published_parts import CountedDecision, PublishedExtension
 from jitvault.documents.published_task import PublishedTask, read_published
-from jitvault.errors import Denied
+from jitvault.documents.signed import DecisionDocument, parse_signed, payload_of
+from jitvault.errors import Denied, SecurityFinding
 from jitvault.formats.rfc3339 import rfc3339
 from jitvault.model.event_bodies import Refusal
-from jitvault.model.extension import Extension, describe_extension
+from jitvault.model.extension import Extension, describe_extension, extension_part
 from jitvault.model.revision import Revision
 from jitvault.model.revision_text import describe, difference
 from jitvault.model.states import BEFORE_GRANT, LIVE_STATES, State
@@ -51,6 +54,13 @@ class ApprovalSubject:
         It is computed from what is shown to the approver, and never taken from the document.
         """
         return self.extension.digest if self.extension else self.revision.digest
+
+    @property
+    def path_part(self) -> str:
+        """Return the part of a decision's path that names what is decided about."""
+        if self.extension is None:
+            return ""
+        return extension_part(self.digest)
 
     @property
     def obligations(self) -> Obligations:
@@ -104,7 +114,7 @@ class PendingApproval:
     """A task that waits for an approval which the caller can give.
 
     `groups` are the groups for which the caller can decide. `changes` are the differences to the last revision that was
-    approved, None where none was.
+    approved, None where none was. `signed_at` is when the caller approved it, where no worker has read that.
     """
 
     task_id: str
@@ -112,6 +122,7 @@ class PendingApproval:
     groups: tuple[str, ...]
     missing: Sequence[Requirement]
     changes: list[str] | None
+    signed_at: datetime | None
 
     def as_json(self) -> dict[str, Any]:
         content, extension = self.subject.revision.content, self.subject.extension
@@ -127,6 +138,7 @@ class PendingApproval:
             "missing": list(self.missing),
             "words": self.subject.words,
             "changes": self.changes,
+            "signed_at": self.signed_at,
         }
 
 
@@ -155,7 +167,7 @@ def pending_approvals(person: Person) -> list[PendingApproval]:
         stored = person.documents.read(published_path(name))
         document = read_published(name, stored.document, stored.written_at) if stored is not None else None
         # what no worker wrote waits for nobody's approval, and hides no other task
-        pending = _pending(document, mine) if isinstance(document, PublishedTask) else None
+        pending = _pending(person, document, mine) if isinstance(document, PublishedTask) else None
         if pending:
             found.append(pending)
     return found
@@ -178,7 +190,26 @@ def barring_part(revision: Revision, entity: str, obligations: Obligations) -> s
     return None if part == "owner" and obligations.owner_may_approve else part
 
 
-def _pending(document: PublishedTask, mine: Registered) -> PendingApproval | None:
+def can_count(decision: DecisionDocument, written_at: datetime, subject: ApprovalSubject | None, now: datetime) -> bool:
+    """Return whether a decision is about what is decided about now, and no approval that has expired."""
+    is_over = decision.decision == "approve" and min(decision.expires_at, written_at + APPROVAL_LIFE) <= now
+    return subject is not None and decision.digest == subject.digest and not is_over
+
+
+def _signed_at(person: Person, subject: ApprovalSubject) -> datetime | None:
+    """Return when the caller signed an approval of `subject` that no worker has read; None without one."""
+    task_id = subject.document.task_id
+    stored = person.documents.read(decision_path(person.entity, task_id, subject.path_part))
+    if stored is None or stored.written_at <= subject.document.written_at:
+        return None
+    with suppress(SecurityFinding):
+        decision = parse_signed(DecisionDocument, payload_of(stored.document), task=task_id, entity=person.entity)
+        if decision.decision == "approve" and can_count(decision, stored.written_at, subject, person.clock.agreed()):
+            return stored.written_at
+    return None
+
+
+def _pending(person: Person, document: PublishedTask, mine: Registered) -> PendingApproval | None:
     """Return the published task if it waits for this approver."""
     if document.state not in {State.PENDING_APPROVAL, *LIVE_STATES}:
         return None
@@ -195,4 +226,5 @@ def _pending(document: PublishedTask, mine: Registered) -> PendingApproval | Non
         groups=groups,
         missing=subject.missing,
         changes=changes(document) if subject.extension is None else None,
+        signed_at=_signed_at(person, subject),
     )

@@ -225,13 +225,13 @@ def _read_request(worker: WorkerContext, task_id: str, author: str) -> _WrittenR
     if stored is None:
         return None
     found = verified(worker, stored, EndDocument, path, author, task_id)
-    paper = found.paper if found else _unsigned(stored, author, task_id)
-    entity = worker.identity.by_id(author) if paper else None
-    if paper is None or entity is None:
+    document = found.document if found else _unsigned(stored, author, task_id)
+    entity = worker.identity.by_id(author) if document else None
+    if document is None or entity is None:
         return None
-    said = EndRequest(entity, _REASONS[paper.reason], paper.note, found.envelope if found else None)
+    said = EndRequest(entity, _REASONS[document.reason], document.note, found.envelope if found else None)
     # a request to close a task without proof needs a valid signature
-    return _WrittenRequest(said, found is not None and paper.reason == "forced", stored.written_at)
+    return _WrittenRequest(said, found is not None and document.reason == "forced", stored.written_at)
 
 
 def _unsigned(stored: Stored, author: str, task_id: str) -> EndDocument | None:

@@ -170,20 +170,20 @@ def _read_document(worker: WorkerContext, lifters: _Lifters, one: Indexed) -> In
     if stored is None:
         return _without_document(worker, one)
     found = verified(worker, stored, FreezeDocument, path, one.author, one.about)
-    paper = found.paper if found else _unsigned(stored, one)
-    scope = Scope(paper.agent, paper.template, paper.owner) if paper else None
-    if paper is None or scope is None or scope.key != one.about:
+    document = found.document if found else _unsigned(stored, one)
+    scope = Scope(document.agent, document.template, document.owner) if document else None
+    if document is None or scope is None or scope.key != one.about:
         return replace(one, read=one.news, standing=DocumentStatus.VOID, body={})
     body: dict[str, Any] = {
         **{"agent": scope.agent, "template": scope.template, "owner": scope.owner},
-        **{"reason": paper.reason, "at": rfc3339(stored.written_at), "by": lifters.name(one.author)},
+        **{"reason": document.reason, "at": rfc3339(stored.written_at), "by": lifters.name(one.author)},
     }
     if found is not None:
         body["signed"] = as_json(found.envelope)
     known = str(one.body.get("entity") or "")
     body["entity"] = known if one.body.get("at") == body["at"] else entity_named(worker, scope.name)
     standing = DocumentStatus.COUNTS
-    if not paper.freezes:
+    if not document.freezes:
         standing = DocumentStatus.LIFTS if lifters.may(one.author) else DocumentStatus.WAITS
     return replace(one, read=one.news, standing=standing, body=body)
 
@@ -205,10 +205,10 @@ def _without_document(worker: WorkerContext, one: Indexed) -> Indexed | None:
 def _unsigned(stored: Stored, one: Indexed) -> FreezeDocument | None:
     """Return a freeze whose signature does not hold. A lift needs a valid one."""
     try:
-        paper = parse_signed(FreezeDocument, payload_of(stored.document), task=one.about, entity=one.author)
+        document = parse_signed(FreezeDocument, payload_of(stored.document), task=one.about, entity=one.author)
     except SecurityFinding:
         return None
-    return paper if paper.freezes else None
+    return document if document.freezes else None
 
 
 def unverified_statement(stored: Stored, entity: str, key: str) -> FreezeStatement | None:
@@ -218,13 +218,13 @@ def unverified_statement(stored: Stored, entity: str, key: str) -> FreezeStateme
     another scope than its path.
     """
     try:
-        paper = parse_signed(FreezeDocument, payload_of(stored.document), task=key, entity=entity)
+        document = parse_signed(FreezeDocument, payload_of(stored.document), task=key, entity=entity)
     except SecurityFinding:
         return None
-    scope = Scope(paper.agent, paper.template, paper.owner)
+    scope = Scope(document.agent, document.template, document.owner)
     if scope.key != key:
         return None
-    return FreezeStatement(scope, paper.freezes, entity, paper.reason, stored.written_at)
+    return FreezeStatement(scope, document.freezes, entity, document.reason, stored.written_at)
 
 
 def _statement(document: Indexed) -> FreezeStatement:

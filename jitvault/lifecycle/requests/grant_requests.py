@@ -63,9 +63,9 @@ def open_grant_request(worker: WorkerContext, record: TaskRecord, spec: TaskSpec
     """
     entity, now = record.task.requester, worker.now()
     found = read_signed(worker, GrantDocument, request_path(entity, spec.id, "grant"), entity, spec.id)
-    if found is None or found.paper.spec_digest != digest_of(spec.canonical()):
+    if found is None or found.document.spec_digest != digest_of(spec.canonical()):
         return None
-    nonce, until = found.paper.nonce, found.paper.queued_until
+    nonce, until = found.document.nonce, found.document.queued_until
     if is_refused(record.events, nonce) or is_refused_too_often(record.events, now):
         return None
     if until is not None:

@@ -81,7 +81,7 @@ class ExtensionRequest:
 class VerifiedDocument(Generic[P]):
     """A verified document, Vault's time of it, and its envelope for the receipt."""
 
-    paper: P
+    document: P
     written_at: datetime
     envelope: SignedByPerson
 
@@ -97,13 +97,13 @@ def submission(worker: WorkerContext, task_id: str, requester: str, stored: Stor
     found = verified(worker, stored, SubmitDocument, path, requester, task_id) if stored else None
     if found is None:
         return None
-    spec = TaskSpec.from_data(found.paper.spec, f"the request for {task_id}")
+    spec = TaskSpec.from_data(found.document.spec, f"the request for {task_id}")
     if spec.id != task_id:
         raise SecurityFinding(f"the request for {task_id} holds the spec of {spec.id}")
     entity = worker.identity.by_id(requester)
     if entity is None or entity.disabled:
         raise InvalidInput(f"task {task_id}: the requester's Vault entity does not exist or is disabled")
-    return Submission(entity, spec, found.paper.revise, found.paper.nonce, found.written_at, found.envelope)
+    return Submission(entity, spec, found.document.revise, found.document.nonce, found.written_at, found.envelope)
 
 
 def find_request(worker: WorkerContext, task_id: str, *, hint: str | None) -> tuple[str, Stored] | None:
@@ -131,19 +131,19 @@ def extension_requests(
     for entity_id in dict.fromkeys(entities):
         stored = read_signed(worker, ExtendDocument, request_path(entity_id, task_id, "extend"), entity_id, task_id)
         # a request about another deadline was granted before, or is a replay of one
-        if stored is None or (stored.paper.digest, stored.paper.ends_at) != (digest, ends_at):
+        if stored is None or (stored.document.digest, stored.document.ends_at) != (digest, ends_at):
             continue
         entity = worker.identity.by_id(entity_id)
         if entity is not None and not entity.disabled:
-            paper = stored.paper
+            document = stored.document
             found.append(
                 ExtensionRequest(
                     by=entity,
-                    seconds=paper.seconds,
-                    reason=paper.reason,
-                    nonce=paper.nonce,
+                    seconds=document.seconds,
+                    reason=document.reason,
+                    nonce=document.nonce,
                     written_at=stored.written_at,
-                    cancels=paper.cancels,
+                    cancels=document.cancels,
                     envelope=stored.envelope,
                 )
             )
@@ -178,35 +178,35 @@ def _approver_decision(
     entity: Entity,
     stored: VerifiedDocument[DecisionDocument],
 ) -> ApproverDecision:
-    paper = stored.paper
+    document = stored.document
     written_at = stored.written_at
     path = decision_path(entity.id, task_id, "/withdraw")
     there = worker.documents.read(path)
     taken_back = verified(worker, there, WithdrawDocument, path, entity.id, task_id) if there else None
     # only the author can write there: an unreadable document may have been a withdrawal, and counts as one
-    withdrawals = [(taken_back.paper.at if taken_back else there.written_at, there.written_at)] if there else []
+    withdrawals = [(taken_back.document.at if taken_back else there.written_at, there.written_at)] if there else []
     if there and there.unread:
         # when it was written is not known
-        withdrawals = [(paper.at, written_at)]
-    withdrawn = is_withdrawn(signed_at=paper.at, written_at=written_at, withdrawals=withdrawals)
-    why_void = void(signed_at=paper.at, written_at=written_at, withdrawals=withdrawals)
-    if withdrawn and taken_back and taken_back.paper.reason:
-        why_void = f"{why_void}: {taken_back.paper.reason}"
-    counted = {*approvers.groups_of(entity.id)} & {*paper.groups}
+        withdrawals = [(document.at, written_at)]
+    withdrawn = is_withdrawn(signed_at=document.at, written_at=written_at, withdrawals=withdrawals)
+    why_void = void(signed_at=document.at, written_at=written_at, withdrawals=withdrawals)
+    if withdrawn and taken_back and taken_back.document.reason:
+        why_void = f"{why_void}: {taken_back.document.reason}"
+    counted = {*approvers.groups_of(entity.id)} & {*document.groups}
     registered = approvers.of(entity.id)
     member_of = worker.identity.groups_of(entity, sorted({*groups, *worker.authorizer.groups}))
     return ApproverDecision(
         entity_id=entity.id,
         name=entity.name,
-        decision=paper.decision,
-        digest=paper.digest,
-        expires_at=min(paper.expires_at, written_at + APPROVAL_LIFE),
-        reason=paper.reason,
+        decision=document.decision,
+        digest=document.digest,
+        expires_at=min(document.expires_at, written_at + APPROVAL_LIFE),
+        reason=document.reason,
         # groups that only policy names need no registration: they are as Vault has them
         groups=tuple(group for group in member_of if group not in groups or group in counted),
         written_at=written_at,
-        revision=paper.revision,
-        requester=paper.requester,
+        revision=document.revision,
+        requester=document.requester,
         void=why_void,
         unregistered=approvers.why_not(entity.id, written_at),
         withdrawn=withdrawn,
@@ -254,7 +254,7 @@ def verified(
     public_keys = worker.signer.public_keys(key)
     try:
         payload, envelope = opened_whole(stored.document, key=key, public_keys=public_keys, payload_type=DOCUMENT_TYPE)
-        paper = parse_signed(model, payload, task=task_id, entity=entity)
+        document = parse_signed(model, payload, task=task_id, entity=entity)
     except SecurityFinding as error:
         why = stored.unread or str(error)
         folder = path.partition("/")[0]
@@ -264,7 +264,7 @@ def verified(
             what = stored.unread or "its author did not sign as it stands"
             record_author_finding(worker, entity, "forged_document", f"{folder}/{entity}/ has a document that {what}")
         return None
-    return VerifiedDocument(paper, stored.written_at, envelope)
+    return VerifiedDocument(document, stored.written_at, envelope)
 
 
 def _concerns_task(worker: WorkerContext, folder: str, task_id: str, entity: str) -> bool:

@@ -151,5 +151,5 @@ def _sign(person: Person, path: str, kind: str, task_id: str, **fields: object) 
         **fields,
     }
     person.documents.put(path, person.signer.sign(payload, DOCUMENT_TYPE, key=signer_key(person.entity)))
-    person.written.append(path)
+    person.written[path] = kind
     return nonce

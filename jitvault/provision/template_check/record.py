@@ -21,8 +21,8 @@ from jitvault.documents.template_check import (
     read_record,
     why_not,
 )
-from jitvault.engines.interface import Engine
-from jitvault.errors import InvalidInput, JitvaultError, VaultRejected, WrongState
+from jitvault.engines.interface import Engine, engine_of
+from jitvault.errors import JitvaultError, VaultRejected, WrongState
 from jitvault.model.template import AccessTemplate
 from jitvault.provision.names import INSTALLATION
 from jitvault.provision.template_check.steps import Outcome
@@ -44,7 +44,7 @@ def check_template(
     now, InvalidInput for an unknown engine or role, NotConfirmed when the check was interrupted and something is left
     behind, and what Vault's refusals raise.
     """
-    engine = _engine(engines, template)
+    engine = engine_of(engines, template)
     recorder = CheckRecorder(vault, template.name)
     for with_ in choices:
         outcome = tried(vault, engine, template, with_, recorder.announce, waiting)
@@ -93,7 +93,7 @@ def why_unchecked(vault: Vault, engines: Mapping[str, Engine], template: AccessT
         installation = _installation(vault)
         for choices in template.all_choices():
             path = template.resolve(choices)
-            basis = basis_of(vault, _engine(engines, template), template, path)
+            basis = basis_of(vault, engine_of(engines, template), template, path)
             if is_exempt:
                 continue
             if why := why_not(document, installation=installation, template=template.name, path=path, basis=basis):
@@ -102,13 +102,6 @@ def why_unchecked(vault: Vault, engines: Mapping[str, Engine], template: AccessT
         # no mount, no role or no document: the template is not checked
         return Unchecked(str(error), error.hint)
     return None
-
-
-def _engine(engines: Mapping[str, Engine], template: AccessTemplate) -> Engine:
-    found = engines.get(template.spec.engine)
-    if found is None:
-        raise InvalidInput(f"template {template.name}: unknown engine {template.spec.engine}")
-    return found
 
 
 def _installation(vault: Vault) -> str:

@@ -14,6 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from secrets import token_hex
 from types import GeneratorType
 from typing import Any
@@ -28,6 +29,7 @@ from jitvault.agent import FieldSecret, HeldCredential, InvalidInput, NotConfirm
 from jitvault.agent.sdk.connections import Why, async_sqlalchemy_engine, psycopg_kwargs, sqlalchemy_engine
 from jitvault.agent.sdk.credentials import HeldValues, credentials_of, secret_of, the_only
 from jitvault.agent.sdk.holder import _Lines
+from jitvault.formats.time_window import parse_seconds
 
 WORD = "w0rd-of-passage"
 LOGIN = {"host": "db.example.org", "port": 5432, "tls": "verify-full", "database": "app"}
@@ -190,6 +192,23 @@ def test_importing_it_loads_nothing_heavy() -> None:
     loaded = {*done.stdout.split()}
     heavy = {"alembic", "asyncio", "cedarpy", "cryptography", "hvac", "msgspec", "psycopg", "pydantic", "requests"}
     assert "jitvault" in loaded and not loaded & {*heavy, "sqlalchemy", "ssl", "typer", "rich", "urllib3", "yaml"}
+
+
+@pytest.mark.parametrize("wait", ["1s", 1, timedelta(seconds=1)])
+def test_a_holder_waits_as_long_as_its_block_however_that_is_written(
+    monkeypatch: pytest.MonkeyPatch, wait: str | float | timedelta
+) -> None:
+    asked: list[str] = []
+
+    def start(argv: list[str], **_: Any) -> Any:
+        asked.extend(argv)
+        raise NotConfirmed("nobody is started")
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    with pytest.raises(NotConfirmed, match="nobody is started"):
+        task("x", wait=wait).__enter__()
+    (option,) = (word for word in asked if word.startswith("--wait="))
+    assert parse_seconds(option.removeprefix("--wait=")) == 1
 
 
 def test_a_holder_that_is_not_understood_is_an_error_and_no_endless_wait(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,7 @@ from jitvault.cli.options import (
     ApprovalWait,
     Json,
     TaskId,
+    TaskOrSpec,
     seconds,
     set_exit_code,
     set_hint_task,
@@ -57,7 +58,7 @@ class Mask(StrEnum):
 
 def execute(
     context: typer.Context,
-    what: Annotated[str, typer.Argument(metavar="TASK|SPEC", help="A task in your inbox, or a spec to ask for.")],
+    what: TaskOrSpec,
     command: Annotated[list[str], typer.Argument(metavar="-- CMD...", help="The program and its arguments.")],
     env: Annotated[
         list[str] | None,

@@ -11,14 +11,14 @@ from jitvault.agent.execution.allowed_program import names_of
 from jitvault.agent.execution.mapping import Wanted
 from jitvault.cli import session
 from jitvault.cli.access import execute_steps, held_access, hold_steps
-from jitvault.cli.options import APPROVAL_WAIT, ApprovalWait, Json, set_hint_task
+from jitvault.cli.options import APPROVAL_WAIT, ApprovalWait, Json, TaskOrSpec, set_hint_task
 from jitvault.cli.quiet import quiet_if
 from jitvault.errors import UsageError
 
 
 def hold(
     context: typer.Context,
-    what: Annotated[str, typer.Argument(metavar="TASK|SPEC", help="A task in your inbox, or a spec to ask for.")],
+    what: TaskOrSpec,
     wait: ApprovalWait = APPROVAL_WAIT,
     caller_end: Annotated[
         int | None, typer.Option(metavar="FD", hidden=True, help="Can be read once the caller has ended.")

@@ -113,7 +113,8 @@ def withdraw(
 def approvals(json_: Json = False) -> None:
     """Show every task that waits for your approval.
 
-    For each, the command shows what it would be granted and what changed since it was approved last.
+    For each, the command shows what it would be granted and what changed since it was approved last, and whether you
+    have signed that and no worker has read it yet.
 
     Example: jitvault approvals
     """

@@ -17,6 +17,7 @@ from jitvault.cli import published as fallback
 from jitvault.cli import quiet, session
 from jitvault.cli.ends.end_unproven import not_confirmed, why_unfinished
 from jitvault.cli.ends.kill_switch import revoke_scope
+from jitvault.cli.ends.without_worker import end_without_worker
 from jitvault.cli.lookups.end_rights import check_may_end
 from jitvault.cli.options import DEFAULT_WAIT, Json, Reason, Task, Wait, Yes, task_id
 from jitvault.cli.views import task as render
@@ -163,8 +164,8 @@ def _ended(wiring: Wiring, task: str, done: Collection[str], wait: float, *, bef
         try:
             session.wait_for_worker(wiring, task, has_come_to({*done, "ending"}), min(wait / 2, _WORKER_BEGINS_S))
         except JitvaultError:
-            return session.end_without_worker(wiring, task, until - wiring.clock.monotonic())
-    left_s = until - wiring.clock.monotonic()
+            return end_without_worker(wiring, task, until - wiring.clock.monotonic())
+    left_s = max(0.0, until - wiring.clock.monotonic())
     return session.wait_for_worker(wiring, task, has_come_to(done), left_s, begun=wiring.has_worker)
 
 
@@ -221,7 +222,9 @@ def _withdrawn(wiring: Wiring, task: str, note: str, wait: float) -> PublishedTa
     """
     document = session.published(wiring, task)
     # a request that no worker has admitted yet would be granted by the first one that does
-    is_open = document.state in _OPEN if document is not None else fallback.requested_at(wiring, task) is not None
+    is_open = (
+        document.state in _OPEN if document is not None else fallback.request_not_admitted(wiring, task) is not None
+    )
     if not is_open:
         return None
     if isinstance(document, PublishedTask):

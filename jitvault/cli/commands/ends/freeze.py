@@ -107,16 +107,14 @@ def _check_ended(wiring: Wiring, scope: Scope, ended: Mapping[str, str], wait: f
     message = (
         f"the freeze of {scope} holds; {len(left)} of {counted(len(ended), 'task')} not proven to be ended: {names}"
     )
-    first = next(iter(left))
     if {*left.values()} == session.ENDING:
-        hint = f"`jitvault status {first}` shows what is missing. The worker tries again."
+        hint = f"`jitvault status {next(iter(left))}` shows what is missing. The worker tries again."
         raise NotConfirmed(message, hint=hint)
     raise session.nobody_acted(
         wiring,
         f"{message}; no worker has done this within {wait:g} s",
-        hint="The freeze is signed, and a worker ends them when it reads it. If none is running, start one: `jitvault "
-        f"worker`, or `jitvault worker --once`. Then run `jitvault status {first}`. `jitvault revoke` with the same "
-        "scope goes on.",
+        hint=f"The freeze is signed, and a worker ends them when it reads it. {session.how_to_start(wiring)} Then "
+        f"`jitvault revoke {scope.options} --reason WHY` waits for the rest, and tells of each task.",
     )
 
 

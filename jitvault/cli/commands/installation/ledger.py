@@ -14,6 +14,7 @@ from jitvault.errors import SecurityFinding, VaultRefused, VaultUnavailable
 from jitvault.formats.plural import counted
 from jitvault.ledger.chains import ChainCheck, lacking, look
 from jitvault.ledger.copy import copy
+from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.storage.database import Database, opened, raw, upgrade, version
 from jitvault.ledger.storage.rights import grants
 from jitvault.lifecycle.record.integrity import published_heads
@@ -31,7 +32,7 @@ def ledger_upgrade(json_: Json = False) -> None:
     wiring = session.open_session()
     database = raw(_address(wiring))
     if version(database) is not None:
-        wiring.check_owner_of(database)
+        wiring.check_owner(Ledger(database))
     before, after = upgrade(database)
     if before is None:
         what = "created"
@@ -72,7 +73,7 @@ def ledger_check(json_: Json = False) -> None:
     Example: jitvault ledger check
     """
     wiring = session.open_session()
-    wiring.check_owner()
+    wiring.check_owner(wiring.unchecked_ledger)
     database = opened(_address(wiring), create=False)
     found = look(database)
     heads = _heads(wiring, database)
@@ -131,7 +132,7 @@ def ledger_copy(
     Example: jitvault ledger copy --to postgresql://jitvault@db.example.org/jitvault
     """
     wiring = session.open_session()
-    wiring.check_owner()
+    wiring.check_owner(wiring.unchecked_ledger)
     source = opened(_address(wiring), create=False)
     target = raw(to)
     upgrade(target)

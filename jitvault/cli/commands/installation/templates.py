@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Annotated, Any
 
@@ -15,7 +15,7 @@ import typer
 
 from jitvault.cli import session
 from jitvault.cli.folding import wrapped
-from jitvault.cli.options import Json, seconds, template_names
+from jitvault.cli.options import Json, Template, seconds
 from jitvault.cli.quiet import is_quiet, note
 from jitvault.cli.views.output import warn
 from jitvault.cli.views.templates import print_outcome, print_outcomes, print_template, print_templates
@@ -70,7 +70,7 @@ def templates_list(json_: Json = False) -> None:
 
 
 def templates_show(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The template's name.", autocompletion=template_names)],
+    name: Template,
     json_: Json = False,
 ) -> None:
     """Show one access template and the Vault paths that it can grant.
@@ -92,7 +92,7 @@ def templates_show(
 
 
 def templates_check(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The template's name.", autocompletion=template_names)],
+    name: Template,
     with_: Annotated[
         list[str] | None,
         typer.Option("--with", metavar="NAME=VALUE", help="Check only the paths of this choice. May be repeated."),
@@ -245,17 +245,23 @@ def _still_holds(wiring: Wiring, template: AccessTemplate, document: Mapping[str
     return True
 
 
+def named_values(given: Iterable[str]) -> dict[str, str]:
+    """Return the values of `--with NAME=VALUE` by their names. Raises UsageError."""
+    found: dict[str, str] = {}
+    for item in given:
+        name, separator, value = item.partition("=")
+        if not separator or name in found:
+            raise UsageError(f"--with {shown(item)}: expected NAME=VALUE with each name once")
+        found[name] = value
+    return found
+
+
 def _chosen(template: AccessTemplate, given: list[str]) -> list[dict[str, str]]:
     """Return the combinations of choices that contain all those in `given`.
 
     Raises UsageError, InvalidInput.
     """
-    wanted: dict[str, str] = {}
-    for item in given:
-        name, separator, value = item.partition("=")
-        if not separator or name in wanted:
-            raise UsageError(f"--with {shown(item)}: expected NAME=VALUE with each name once")
-        wanted[name] = value
+    wanted = named_values(given)
     chosen = [choices for choices in template.all_choices() if wanted.items() <= choices.items()]
     if not chosen:
         offered = "; ".join(f"{n}: {', '.join(p.choices[:8])}" for n, p in sorted(template.spec.parameters.items()))

@@ -12,7 +12,7 @@ import typer
 from jitvault.cli import session
 from jitvault.cli.lookups.deleted_tasks import check_names, check_none_is_missing, check_not_missing
 from jitvault.cli.lookups.names_in_tasks import NamesInTasks
-from jitvault.cli.options import Out, task_id
+from jitvault.cli.options import OfAgent, OfOwner, Out, task_id
 from jitvault.cli.quiet import note
 from jitvault.cli.views import output
 from jitvault.errors import CorruptRecord, NotFound, SecurityFinding, UsageError, WrongState, readable
@@ -36,15 +36,9 @@ class ReportFormat(StrEnum):
 
 def report(
     task: Annotated[str | None, typer.Argument(metavar="TASK", help="Report only this task.", callback=task_id)] = None,
-    agent: Annotated[
-        str | None, typer.Option("--agent", metavar="ENTITY", help="Only tasks of this agent, by name or entity id.")
-    ] = None,
-    owner: Annotated[
-        str | None, typer.Option("--owner", metavar="ENTITY", help="Only tasks of this owner, by name or entity id.")
-    ] = None,
-    template: Annotated[
-        str | None, typer.Option("--template", metavar="NAME", help="Only leases by this template.")
-    ] = None,
+    agent: OfAgent = "",
+    owner: OfOwner = "",
+    template: Annotated[str, typer.Option("--template", metavar="NAME", help="Only leases by this template.")] = "",
     state: Annotated[
         list[str] | None, typer.Option("--state", metavar="STATE", help="Only tasks in this state. It can be repeated.")
     ] = None,

@@ -23,8 +23,8 @@ from jitvault.errors import (
     readable,
 )
 from jitvault.formats.did_you_mean import nearest
+from jitvault.lifecycle.decision.unread import UnreadDocument, unread_documents
 from jitvault.lifecycle.record.report import status_of
-from jitvault.lifecycle.requests.end_requests import pending_end_requests
 from jitvault.lifecycle.requests.freezes import recovery_as_freeze
 from jitvault.model.revision import Revision
 from jitvault.model.revision_content import RevisionContent
@@ -61,6 +61,9 @@ def status(task: Task, json_: Json = False) -> None:
         with suppress(VaultRefused, VaultUnavailable, UsageError):
             if isinstance(refusal := session.published(wiring, task), PublishedRefusal):
                 raise fallback.unknown_task(wiring, task, refusal)
+        not_admitted = fallback.request_not_admitted(wiring, task)
+        if not_admitted is not None:
+            raise not_admitted
         meant = nearest(task, (row.task_id for row in ledger.tasks()), likeness=NEARLY)
         raise NotFound(f"there is no task {task}{meant}")
     freeze = ledger.freeze()
@@ -68,15 +71,13 @@ def status(task: Task, json_: Json = False) -> None:
         held_up = freeze or recovery_as_freeze(ledger)
         shown = status_of(record, ledger.trail(record), held_up, ledger.children(task))
         revision = Revision.of(record.revision.body).check_form()
-        requests = _end_requests(wiring, task, record.task.state, revision.content)
-    seen = _freeze(wiring, ledger, record.task.state, revision.content)
     more = {
-        "freeze": seen,
-        "end_requested": requests,
+        "freeze": _freeze(wiring, ledger, record.task.state, revision.content),
+        "unread": _unread(wiring, task, record.task.state, revision.content),
         "missing": _missing(wiring, task, record.task.state),
         "published": None,
     }
-    overview.print_status(revision, {**shown, **more}, as_json=json_)
+    overview.print_status(revision, {**shown, **more}, wiring.clock.agreed(), as_json=json_)
     frozen = [f"everything is frozen: {freeze.reason}"] if freeze else []
     messages = [*frozen, *(finding["message"] for finding in shown["findings"])]
     session.check_findings(task, messages, end_reason=None if frozen else shown["end_reason"], hint=_INCIDENT)
@@ -89,8 +90,8 @@ def _show_published(wiring: Wiring, task: str, *, as_json: bool) -> None:
     """
     session.known(wiring, task)
     document, found = fallback.published_proof(wiring, task)
-    requests = _end_requests(wiring, task, document.state, document.full_revision.content)
-    shown = {**fallback.with_source(wiring, document, found), "end_requested": requests}
+    shown = fallback.with_source(wiring, document, found)
+    shown["unread"] = _unread(wiring, task, document.state, document.full_revision.content)
     shown["freeze"] = _freeze(wiring, None, document.state, document.full_revision.content)
     overview.print_published(document, shown, wiring.clock.agreed(), as_json=as_json)
     if found.problem:
@@ -99,8 +100,8 @@ def _show_published(wiring: Wiring, task: str, *, as_json: bool) -> None:
     session.check_findings(task, document.findings, end_reason=document.end_reason, hint=_INCIDENT)
 
 
-def _end_requests(wiring: Wiring, task: str, state: State, content: RevisionContent) -> list[dict[str, str]]:
-    """Return the requested ends of the task that no worker has done yet.
+def _unread(wiring: Wiring, task: str, state: State, content: RevisionContent) -> list[UnreadDocument]:
+    """Return what people signed about the task and no worker has read, as far as the caller may read it.
 
     `content` is that of the task's revision.
     """
@@ -108,8 +109,7 @@ def _end_requests(wiring: Wiring, task: str, state: State, content: RevisionCont
     if is_open and wiring.person_token:
         # a ledger can be shown without a usable identity, and while Vault does not answer
         with suppress(JitvaultError):
-            me = wiring.person
-            return pending_end_requests(me.documents, task, own=me.entity, names=content.names)
+            return unread_documents(wiring.person, task, session.published(wiring, task), content.names)
     return []
 
 

@@ -14,7 +14,7 @@ from jitvault.cli import session
 from jitvault.cli.lookups.deleted_tasks import check_names, check_none_is_missing
 from jitvault.cli.lookups.names_in_tasks import NamesInTasks, contents_in, contents_published
 from jitvault.cli.lookups.seen_freezes import SeenFreezes
-from jitvault.cli.options import Json
+from jitvault.cli.options import Json, OfAgent, OfOwner
 from jitvault.cli.views import task_list as views
 from jitvault.documents.paths import PUBLISHED
 from jitvault.documents.published_task import PublishedTask
@@ -41,12 +41,6 @@ def _states(incomplete: str) -> list[str]:
 
 
 Open = Annotated[bool, typer.Option("--open", help="Only tasks that wait, hold access or are not sealed yet.")]
-OfAgent = Annotated[
-    str, typer.Option("--agent", metavar="ENTITY", help="Only tasks of this agent, by name or entity id.")
-]
-OfOwner = Annotated[
-    str, typer.Option("--owner", metavar="ENTITY", help="Only tasks of this owner, by name or entity id.")
-]
 OfTemplate = Annotated[str, typer.Option("--template", metavar="NAME", help="Only tasks that use this template.")]
 InState = Annotated[
     list[str] | None,

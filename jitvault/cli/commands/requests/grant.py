@@ -138,7 +138,7 @@ def cancel(task: Task, reason: Reason = "", wait: Wait = DEFAULT_WAIT, json_: Js
     wiring = session.open_session()
     document: PublishedTask | None = None
     # a request that no worker has admitted yet would be granted by the first one that does
-    if session.published(wiring, task) is not None or fallback.requested_at(wiring, task) is None:
+    if session.published(wiring, task) is not None or fallback.request_not_admitted(wiring, task) is None:
         document = session.known(wiring, task)
         _check_withdrawable(document)
     if document is None or document.state != "cancelled":

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from jitvault.cli import session
-from jitvault.cli.commands.installation.templates import found
+from jitvault.cli.commands.installation.templates import found, named_values
 from jitvault.cli.options import Json, Out, SpecFile, TaskId, template_names
 from jitvault.cli.quiet import note
 from jitvault.cli.requests.spec_file import read_spec
@@ -20,7 +20,7 @@ from jitvault.cli.views import output
 from jitvault.cli.views.spec_check import print_spec_check
 from jitvault.errors import InvalidInput, UsageError
 from jitvault.formats.fields import field_name, validated
-from jitvault.formats.strict_yaml import Document, shown
+from jitvault.formats.strict_yaml import Document
 from jitvault.formats.time_window import format_duration
 from jitvault.model.spec_draft import DraftOptions, draft
 from jitvault.model.spec_file import placeholders
@@ -190,12 +190,7 @@ def _choices(template: AccessTemplate, given: Sequence[str]) -> dict[str, str]:
 
     Raises UsageError for what the template does not have.
     """
-    chosen: dict[str, str] = {}
-    for item in given:
-        name, separator, value = item.partition("=")
-        if not separator or name in chosen:
-            raise UsageError(f"--with {shown(item)}: expected NAME=VALUE with each name once")
-        chosen[name] = value
+    chosen = named_values(given)
     # what was not chosen is open, and no choice of it is wrong
     complete = {name: parameter.choices[0] for name, parameter in template.spec.parameters.items()}
     try:

@@ -187,7 +187,7 @@ def foreground(wish: Wish) -> None:
             watched = WatchedFiles(filter(None, (wish.templates, wish.policies)))
             _follow(feed, lambda: keeper.exit_code is None, lambda: _news_of_files(watched, wish, keeper))
             sys.stderr.write(
-                f"\nThe sandbox keeps running, but its worker has ended:\n{keeper.last_words()}\n"
+                f"\nThe sandbox keeps running, but its worker has ended. The end of its log:\n{keeper.last_words()}\n"
                 "Nothing renews or ends tasks by itself until you start one in a second terminal: `jitvault worker`.\n"
             )
             _follow(feed, lambda: True, lambda: "")

@@ -77,7 +77,7 @@ def test_a_grant_and_a_status_say_that_it_will_not_be_asked(capsys: pytest.Captu
 
 
 SHOWN: dict[str, Any] = {
-    **{"freeze": None, "end_requested": []},
+    **{"freeze": None, "unread": []},
     "published": {"at": "2030-01-31T09:00:00Z", "age_s": 1, "vouched_by": "nobody", "vouched": ""},
 }
 

@@ -27,7 +27,7 @@ ABOUT = {"at": NOW.isoformat(), "age_s": 1, "vouched_by": "nobody", "vouched": "
 
 def show(document: PublishedTask) -> None:
     """Everything that a command may do with what is published of a task."""
-    shown: dict[str, Any] = {**document.as_json(), "published": ABOUT, "end_requested": [], "freeze": None}
+    shown: dict[str, Any] = {**document.as_json(), "published": ABOUT, "unread": [], "freeze": None}
     to_json(shown)
     for as_json in (True, False):
         print_decision(document, as_json=as_json)
@@ -63,9 +63,9 @@ def test_what_is_honest_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
 def test_whoever_decides_anew_reads_that(capsys: pytest.CaptureFixture[str]) -> None:
     document = read(HONEST)
     assert isinstance(document, PublishedTask)
-    for is_again, said in ((False, "You approved task t-1; "), (True, "You approved task t-1 again; ")):
-        print_counted_decision(document, "approve", "sha256:x", None, missing=[], as_json=False, is_again=is_again)
-        assert capsys.readouterr().out.startswith(said)
+    for again in ("", " again"):
+        print_counted_decision(document, "approve", "sha256:x", None, missing=[], as_json=False, again=again)
+        assert capsys.readouterr().out.startswith(f"You approved task t-1{again}; ")
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

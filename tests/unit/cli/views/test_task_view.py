@@ -3,11 +3,15 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from msgspec import structs
+from test_published_task import honest
 
+from jitvault.cli.quiet import quiet_if
 from jitvault.cli.views.status import _grouped_findings, _waits_for
-from jitvault.cli.views.task import heading_end
+from jitvault.cli.views.task import heading_end, print_decision
 from jitvault.documents.published_parts import Ended
+from jitvault.model.states import State
 from jitvault.policy.decision import Requirement
 
 
@@ -43,3 +47,12 @@ def test_the_heading_does_not_say_what_the_line_of_the_end_says() -> None:
     assert heading_end("completed", structs.replace(ended, note="")) == ["(completed)"]
     assert heading_end("operator", ended) == ["(revoked by churn-bot)"]
     assert heading_end(None, None) == []
+
+
+@pytest.mark.parametrize(("state", "printed"), [(State.SEALED, ""), (State.DENIED, "t-1\n"), (State.APPROVED, "t-1\n")])
+def test_a_script_gets_the_id_of_a_task_that_was_submitted_and_not_of_one_that_is_over(
+    capsys: pytest.CaptureFixture[str], state: State, printed: str
+) -> None:
+    with quiet_if(asked=True):
+        print_decision(honest(state=state), as_json=False, is_refused=state is not State.APPROVED)
+    assert capsys.readouterr().out == printed
