@@ -75,7 +75,8 @@ faults: $(STAMP)
 # random acts, kills and outages for SOAK_SECONDS; SOAK_SEED repeats a round by the seed that it printed
 SOAK_SECONDS ?= 600
 soak-state: $(STAMP)
-	SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -n 0 -s -o timeout=0 tests/integration/test_state_machine.py
+	SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -n 0 -s -o timeout=0 \
+	  tests/integration/test_state_machine.py tests/integration/vaults_form/test_state_machine_again.py
 
 # two workers and FLEET_TASKS tasks on PostgreSQL; every FLEET_KILL_SECONDS one worker is killed: about 10 minutes
 FLEET_TASKS ?= 1000

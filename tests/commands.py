@@ -24,6 +24,7 @@ from jitvault.cli import app
 from jitvault.engines import installed
 from jitvault.errors import JitvaultError
 from jitvault.sandbox.binary import find_binary
+from jitvault.settings import Settings
 
 EXAMPLE = Path(__file__).parent.parent / "docs" / "examples" / "read-orders.yaml"
 PEOPLE = {
@@ -74,6 +75,23 @@ def look_for_engines_once() -> None:
         return entry_points(group=group)
 
     installed.entry_points = lambda *, group: found(group, tuple(sys.path))  # type: ignore[attr-defined,assignment]
+
+
+def read_each_environment_once() -> None:
+    """Let all commands of this process that have the same environment take the settings' texts out of it once.
+
+    A command is a process of its own elsewhere. Here thousands of them run in one, and that took a fifteenth of their
+    time. What is made of the texts is made for each.
+    """
+    take, taken = Settings._settings_build_values, dict[tuple[tuple[str, str], ...], dict[str, Any]]()
+
+    def once(sources: Any, given: dict[str, Any]) -> dict[str, Any]:
+        environment = tuple(os.environ.items())
+        if environment not in taken:
+            taken[environment] = take(sources, given)
+        return dict(taken[environment])
+
+    Settings._settings_build_values = staticmethod(once)  # type: ignore[method-assign,assignment]
 
 
 @dataclass(frozen=True)

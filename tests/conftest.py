@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import EXAMPLE, SPEC, Cli, Quick, look_for_engines_once, without_limits
+from commands import EXAMPLE, SPEC, Cli, Quick, look_for_engines_once, read_each_environment_once, without_limits
 from hypothesis import HealthCheck, settings
 from in_memory import keep_files_in_memory
 from ledgers import address, bind, compile_statements_once, new_place
@@ -33,6 +33,7 @@ settings.register_profile("short", settings.get_profile("suite"), max_examples=2
 settings.load_profile("suite")
 compile_statements_once()
 look_for_engines_once()
+read_each_environment_once()
 keep_files_in_memory()
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

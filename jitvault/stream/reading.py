@@ -29,7 +29,8 @@ from jitvault.ledger.stream.model import SourceReading
 PATIENCE_S = 5.0
 # where only reading on is needed: a revocation must not wait for a stream that does not arrive
 SHORT_PATIENCE_S = 1.0
-_POLL_S = 0.005
+# A line is mostly there at once. Who waits longer for it looks less often, since each look reads the ledger.
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S, _PAUSE_PART = 0.005, 0.1, 0.1
 _DEVICE_ANEW = "the audit device was made anew: its salt is another one"
 _BY_LISTING = "Tasks that were held meanwhile are proven by look-ups and a listing, or not at all."
 _DEVICE_ANEW_HINT = (
@@ -114,7 +115,7 @@ def canary(worker: WorkerContext, *, patience_s: float | None = None) -> Canary:
         waited = worker.clock.monotonic() - sent
         if waited > patience_s or (search.is_blind and waited > min(patience_s, SHORT_PATIENCE_S)):
             raise search.failure(patience_s)
-        worker.clock.sleep(_POLL_S)
+        worker.clock.sleep(min(max(_FIRST_PAUSE_S, waited * _PAUSE_PART), _LONGEST_PAUSE_S))
 
 
 def register_session(worker: WorkerContext) -> bool:

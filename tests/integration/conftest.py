@@ -7,22 +7,22 @@ from pathlib import Path
 
 import pytest
 from commands import EXAMPLE, Quick
+from copied_world import copied_world
 from hands import Mirror
 from mortal import Mortal, mortals
 from rig import Rig, own_rig
 from stage import Stage, Staging, staged
 
 from jitvault.lifecycle import ending as finish
-from jitvault.sandbox.servers import running_servers
-from jitvault.sandbox.world import World, env, provisioned
+from jitvault.sandbox.world import World, env
 from jitvault.stream import reading as observe
 
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[World]:
     """A world of one module's own, for tests that leave behind what others would stumble over."""
-    with running_servers() as servers:
-        yield provisioned(servers)
+    with copied_world() as copied:
+        yield copied
 
 
 @pytest.fixture

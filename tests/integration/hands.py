@@ -6,7 +6,7 @@ import http.client
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
@@ -39,9 +39,9 @@ def ask(
     return answer.status, json.loads(content) if content else {}
 
 
-def audit_lines(path: Path) -> dict[str, dict[str, Any]]:
-    """Every line of an audit file by the SHA-256 of its bytes, as findings name it."""
-    return {sha256(raw).hexdigest(): json.loads(raw) for raw in path.read_bytes().splitlines(keepends=True)}
+def by_hash(lines: Iterable[bytes]) -> dict[str, dict[str, Any]]:
+    """Lines of an audit file by the SHA-256 of their bytes, as findings name them."""
+    return {sha256(raw).hexdigest(): json.loads(raw) for raw in lines}
 
 
 def without_a_token(rig: Rig, held: Held) -> tuple[str, str]:
@@ -49,15 +49,11 @@ def without_a_token(rig: Rig, held: Held) -> tuple[str, str]:
 
     An administrator reads them, and a line like that of the task's own read is written for them.
     """
-    line = next(
-        line
-        for line in rig.world.audit_file.read_text().splitlines()
-        if json.loads(line).get("response", {}).get("secret", {}).get("lease_id") == held.lease_id
-    )
+    line = rig.line_of(held.lease_id)
     read = rig.admin.read(PREFIX) or {}
     lease_id, login = str(read["lease_id"]), str(read["data"]["username"])
     with rig.world.audit_file.open("a") as audit:
-        audit.write(line.replace(held.lease_id, lease_id).replace(held.login["user"], login) + "\n")
+        audit.write(line.replace(held.lease_id, lease_id).replace(held.login["user"], login))
     return lease_id, login
 
 
@@ -108,9 +104,11 @@ class Mirror:
         while not self._stop.is_set():
             if not self._held.is_set():
                 self.sync()
-            time.sleep(0.002)
+            time.sleep(0.004)
 
     def _copy(self) -> None:
+        if self._original.stat().st_size == self._read:
+            return
         with self._original.open("rb") as original:
             original.seek(self._read)
             new = original.read()

@@ -12,7 +12,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import Change, OperationRow, TaskRecord, TaskRow
 from jitvault.ledger.row_digests import DIGESTED
 from jitvault.ledger.rows import of_task
+from jitvault.ledger.storage.database import opened
 from jitvault.ledger.storage.dialect import guards
 from jitvault.ledger.storage.schema import APPEND_ONLY
 from jitvault.lifecycle.record.check_words import evidence_in_words
@@ -81,6 +82,10 @@ class Rig:
     world: World
     cli: Cli
     place: LedgerPlace
+    since: int = 0
+    """How long the audit file was when the rig was made: it has the lines of all tests that share the server."""
+    _ledgers: dict[str, Ledger] = field(default_factory=dict, repr=False)
+    """What was looked into, by its place: to open one takes longer than most looks."""
 
     @property
     def ledger_path(self) -> Path:
@@ -121,7 +126,10 @@ class Rig:
     def ledger(self) -> Iterator[Ledger]:
         """Open for a moment: who waits for something looks thousands of times, and a server has so many connections."""
         # unchecked, since asking Vault whose it is would leave a line in the audit stream each time
-        ledger = self.wiring().unchecked_ledger
+        place = self.cli.variables["JITVAULT_LEDGER"]
+        if place not in self._ledgers:
+            self._ledgers[place] = Ledger(opened(place, create=False))
+        ledger = self._ledgers[place]
         try:
             yield ledger
         finally:
@@ -324,6 +332,17 @@ class Rig:
         for name in [n for n in want.templates if template_check.unchecked(self.admin, want.templates, want.engines)]:
             self("admin", "templates", "check", name)
 
+    def own_lines(self) -> list[bytes]:
+        """Every line of the audit file since the rig was made, with its end."""
+        with self.world.audit_file.open("rb") as audit:
+            audit.seek(self.since)
+            return audit.read().splitlines(keepends=True)
+
+    def line_of(self, lease_id: str) -> str:
+        """The line of the read that gave this lease."""
+        (line,) = [line for line in self.own_lines() if f'"lease_id":"{lease_id}"'.encode() in line]
+        return line.decode()
+
     def findings(self, task: str) -> list[str]:
         return [row[0] for row in self.rows("SELECT rule FROM findings WHERE task_id = ?", task)]
 
@@ -338,7 +357,7 @@ def own_rig(world: World, variables: dict[str, str], directory: Path) -> Rig:
     kind = kind_of(variables["JITVAULT_LEDGER"])
     ledger = bind(new_place(world.servers.postgres, directory / "own-ledger.db", kind), world.installation)
     own = {"JITVAULT_LEDGER": address(ledger), "JITVAULT_POLICIES": str(without_limits(directory / "policies"))}
-    return Rig(world, Cli({**variables, **own}, directory), ledger)
+    return Rig(world, Cli({**variables, **own}, directory), ledger, world.audit_file.stat().st_size)
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ from unittest import mock
 import pytest
 import requests
 from commands import EXAMPLE, Result
+from copied_world import copied_world
 from go_between import GoBetween
 from rig import Rig, own_rig
 
@@ -41,10 +42,6 @@ TIMEOUT_S = 1.5
 RESTORED_S = 20.0
 # where nothing is held back: a busy machine can take more than a second for an answer
 _PATIENT_S = 5
-
-
-def on_raft(directory: Path) -> VaultServer:
-    return VaultServer(directory, storage="raft")
 
 
 @dataclass
@@ -146,8 +143,7 @@ Staging = Callable[[], AbstractContextManager[Stage]]
 
 
 @contextmanager
-def staged(make: Callable[[Path], VaultServer] = on_raft) -> Iterator[Stage]:
-    """Start both servers and provision them; at the end stop them and remove their files."""
+def _made_world(make: Callable[[Path], VaultServer]) -> Iterator[World]:
     with TemporaryDirectory(prefix="jitvault-stage-", ignore_cleanup_errors=True) as name, ExitStack() as stack:
         directory = Path(name).resolve()
         bao, postgres = make(directory / "openbao"), Postgres(directory / "postgres")
@@ -155,11 +151,18 @@ def staged(make: Callable[[Path], VaultServer] = on_raft) -> Iterator[Stage]:
             starts = [pool.submit(server.start) for server in (bao, postgres)]
         stack.push(bao)
         stack.push(postgres)
-        stack.callback(thaw, postgres)
         for start in starts:
             start.result()
-        world = provisioned(Servers(directory, bao, postgres))
-        between = GoBetween((bao.host, bao.port))
+        yield provisioned(Servers(directory, bao, postgres))
+
+
+@contextmanager
+def staged(make: Callable[[Path], VaultServer] | None = None) -> Iterator[Stage]:
+    """A stage on raft storage, or on the Vault that `make` makes; at the end its servers are stopped."""
+    with ExitStack() as stack:
+        world = stack.enter_context(copied_world() if make is None else _made_world(make))
+        stack.callback(thaw, world.servers.postgres)
+        between = GoBetween((world.servers.vault.host, world.servers.vault.port))
         stack.callback(between.down)
         yield Stage(world, between, env(world, "sqlite:////nowhere", EXAMPLE))
 

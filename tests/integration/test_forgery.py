@@ -527,8 +527,8 @@ def _forge_lines(rig: Rig, lease_id: str, task: str) -> None:
     worker = rig.wiring().worker
     ops = [op for op in rig.record(task).operations if op.kind == "lookup_lease" and op.subject == lease_id]
     forged = []
-    for text in rig.world.audit_file.read_text().splitlines():
-        entry = json.loads(text)
+    for line in rig.own_lines():
+        entry = json.loads(line)
         path = entry["request"]["path"]
         op = entry["request"].get("headers", {}).get("x-jitvault-op", [""])[0]
         if entry["type"] != "response":

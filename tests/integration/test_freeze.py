@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hands import AGENT, THIEF, ask, audit_lines
+from hands import AGENT, THIEF, ask, by_hash
 from mortal import Mortal
 from rig import PREFIX, ROLE, Rig
 
@@ -40,7 +40,7 @@ def freeze_of(rig: Rig, rule: str, *, path: str) -> str:
     freezes = rig.rows("SELECT reason, line FROM freezes WHERE lifted_at IS NULL")
     assert [(found[0], *found[1:3]) for found in findings] == [(rule, *freeze) for freeze in freezes]
     (_, message, line, request_id) = findings[0]
-    entry = audit_lines(rig.world.audit_file)[line]
+    entry = by_hash(rig.own_lines())[line]
     assert (entry["request"]["id"], entry["request"]["path"]) == (request_id, path)
     return str(message)
 

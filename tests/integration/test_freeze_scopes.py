@@ -15,18 +15,11 @@ from jitvault.cli.ends.frozen_tasks import wait_for_frozen
 from jitvault.documents.signed import payload_of
 from jitvault.errors import NotConfirmed
 from jitvault.model.scope import Scope
-from jitvault.sandbox.servers import running_servers
-from jitvault.sandbox.world import World, env, provisioned
+from jitvault.sandbox.world import World, env
 
 Spec = Callable[..., Path]
 AGENT, TEMPLATE = ("--agent", "research-agent"), ("--template", "postgres-readonly")
 WHY = ("--reason", "it reads what it should not")
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[World]:
-    with running_servers() as servers:
-        yield provisioned(servers)
 
 
 @pytest.fixture
@@ -141,8 +134,7 @@ def test_what_can_be_no_name_is_not_called_frozen(rig: Rig, name: str) -> None:
     assert rig("operator", "freezes").json["freezes"] == []
 
 
-@pytest.mark.parametrize("worker", [True, False])
-@pytest.mark.parametrize("part", ["--agent", "--owner"])
+@pytest.mark.parametrize(("part", "worker"), [("--agent", True), ("--owner", False)])
 def test_a_name_that_nobody_has_is_not_frozen(rig: Rig, spec: Spec, part: str, *, worker: bool) -> None:
     rig("operator", "grant", file := spec())
     here, wrong = Quick(rig.cli.variables, rig.cli.home), (part, "reserch-agent", "--reason", "x")

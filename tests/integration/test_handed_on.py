@@ -176,9 +176,9 @@ def test_a_late_lease_below_takes_the_proof_above_it_back(rig: Rig, spec: Spec, 
     rig("operator", "complete", top.stem)
     assert [state(rig, file.stem)[0] for file in (top, below)] == ["confirmed", "confirmed"]
     probe = rig.document("probes/postgres")
-    (line,) = [line for line in rig.world.audit_file.read_text().splitlines() if f'"lease_id":"{lease_id}"' in line]
+    line = rig.line_of(lease_id)
     with rig.world.audit_file.open("a") as audit:
-        audit.write(line.replace(lease_id, lease_id + "x") + "\n")
+        audit.write(line.replace(lease_id, lease_id + "x"))
     rig.settle()
     try:
         # the late one cannot be proven

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,9 +18,9 @@ def test_a_sweep_ends_what_appears_after_the_seal(rig: Rig, spec: Callable[..., 
     rig("operator", "complete", file.stem)
     rig.settle()
     assert rig("operator", "status", file.stem).json["state"] == "sealed"
-    (line,) = [one for one in rig.world.audit_file.read_text().splitlines() if f'"lease_id":"{lease_id}"' in one]
+    line = rig.line_of(lease_id)
     with rig.world.audit_file.open("a") as audit:
-        audit.write(line.replace(lease_id, lease_id + "x") + "\n")
+        audit.write(line.replace(lease_id, lease_id + "x"))
     rig("operator", "audit", "status")
     assert rig.findings(file.stem) == ["lease_after_seal"]
     swept = rig("operator", "sweep", "--fix", code=None).json
@@ -38,13 +37,9 @@ def test_a_lease_that_appears_after_the_seal_is_a_finding_and_is_ended(rig: Rig,
     rig.settle()
     assert rig("operator", "status", file.stem).json["state"] == "sealed"
 
-    (line,) = [
-        line
-        for line in rig.world.audit_file.read_text().splitlines()
-        if json.loads(line).get("response", {}).get("secret", {}).get("lease_id") == lease_id
-    ]
+    line = rig.line_of(lease_id)
     with rig.world.audit_file.open("a") as audit:
-        audit.write(line.replace(lease_id, lease_id + "x") + "\n")
+        audit.write(line.replace(lease_id, lease_id + "x"))
 
     found = rig("operator", "status", file.stem, code=12)
     assert found.json["state"] == "sealed"

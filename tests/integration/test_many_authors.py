@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import sqlite3
@@ -14,7 +15,6 @@ from pathlib import Path
 import pytest
 from attended import Attended, wait_for
 from floods import JUNK
-from hands import audit_lines
 from rig import Rig
 
 from jitvault.ledger.documents import index
@@ -36,10 +36,11 @@ LEADS = "leads"
 
 def requests(rig: Rig, task: str) -> int:
     """How many requests a worker makes that looks at a task."""
-    before = len(audit_lines(rig.world.audit_file))
+    before = rig.world.audit_file.stat().st_size
     rig.turn(task)
-    lines = list(audit_lines(rig.world.audit_file).values())[before:]
-    return sum(line["type"] == "request" for line in lines)
+    with rig.world.audit_file.open("rb") as audit:
+        audit.seek(before)
+        return sum(json.loads(line)["type"] == "request" for line in audit)
 
 
 def people(rig: Rig, task: str, kind: str, count: int = MANY) -> list[str]:

@@ -22,6 +22,7 @@ import pytest
 import requests
 from attended import Attended, wait_for
 from commands import EXAMPLE
+from copied_world import copied_world
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509 import ocsp
@@ -32,8 +33,7 @@ from jitvault.engines.pki import x509_revocation as revocation
 from jitvault.formats.x509_signature import spelled
 from jitvault.model.template import load_templates
 from jitvault.provision import init
-from jitvault.sandbox.servers import running_servers
-from jitvault.sandbox.world import TASKS_PER_SECOND, env, provisioned, shipped_want
+from jitvault.sandbox.world import TASKS_PER_SECOND, env, shipped_want
 from jitvault.vault import client
 from jitvault.vault.client import Connection, Vault
 
@@ -141,7 +141,7 @@ def test_a_certificate_is_granted_used_and_proven_revoked(rig: Rig, spec: Spec) 
 def test_the_audit_line_shows_the_serial_number_and_the_lease_and_hides_the_key(rig: Rig, spec: Spec) -> None:
     """docs/vault-facts.md, "Certificates"."""
     held = active(rig, certified(spec))
-    lines = [json.loads(line) for line in rig.world.audit_file.read_text().splitlines()]
+    lines = [json.loads(line) for line in rig.own_lines()]
     issued = [entry for entry in lines if entry["type"] == "response" and entry["request"]["path"] == ISSUE]
     response = issued[-1]["response"]
     assert response["secret"]["lease_id"] == held.lease_id
@@ -643,8 +643,7 @@ GONE = {
 def test_an_issuer_that_was_changed_in_between_is_never_confirmed_over(
     tmp_path: Path, spec: Spec, taken: Callable[[Vault], object]
 ) -> None:
-    with running_servers() as servers:
-        world = provisioned(servers)
+    with copied_world() as world:
         rig = own_rig(world, env(world, "", EXAMPLE), tmp_path)
         file = certified(spec)
         held = active(rig, file)

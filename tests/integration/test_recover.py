@@ -19,6 +19,7 @@ import psycopg
 import pytest
 from attended import Attended, wait_for
 from commands import EXAMPLE
+from copied_world import copied_world
 from ledgers import address, new_place
 from mortal import ALL, Mortal
 from rig import PREFIX, ROLE, Held, Rig, own_rig
@@ -31,8 +32,7 @@ from jitvault.model.event_chain import chain_problems
 from jitvault.model.states import EndReason
 from jitvault.recovery import lost_task
 from jitvault.recovery.recover import recover_task
-from jitvault.sandbox.servers import running_servers
-from jitvault.sandbox.world import env, provisioned
+from jitvault.sandbox.world import env
 from jitvault.vault.transit import Transit
 from jitvault.wiring import SystemClock
 
@@ -54,8 +54,7 @@ class LaterClock(SystemClock):
 @pytest.fixture
 def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
     kind = getattr(request, "param", "sqlite")
-    with running_servers() as servers:
-        world = provisioned(servers)
+    with copied_world() as world:
         place = new_place(world.servers.postgres, tmp_path / "first.db", kind)
         yield own_rig(world, env(world, address(place), EXAMPLE), tmp_path)
 
@@ -126,7 +125,6 @@ def seals(rig: Rig, task: str) -> dict[str, Any]:
     raise AssertionError(shown["state"])
 
 
-@pytest.mark.parametrize("rig", ["sqlite", "postgresql"], indirect=True)
 def test_a_ledger_that_was_lost_is_rebuilt_and_what_held_access_is_ended(rig: Rig, spec: Spec, tmp_path: Path) -> None:
     pending, approved, issued, held_on = spec(criticality="medium"), spec(criticality="medium"), spec(), spec()
     ending, confirmed, sealed, cancelled = spec(), spec(), spec(), spec(criticality="medium")
@@ -387,6 +385,8 @@ def test_what_contradicts_vault_is_left_and_keeps_grants_away(rig: Rig, spec: Sp
     assert fates(told)[file.stem] == "ending" and told["finished"]
 
 
+# all the others are on SQLite, and the ledger's own tests on both
+@pytest.mark.parametrize("rig", ["postgresql"], indirect=True)
 def test_what_somebody_wrote_into_vault_raises_no_verdict(rig: Rig, spec: Spec) -> None:
     file, made_up, lower = spec(), "made-up", spec()
     held, low = active(rig, file), active(rig, lower)

@@ -15,18 +15,11 @@ from rig import Rig, own_rig
 from jitvault.documents.signed import payload_of
 from jitvault.lifecycle.requests.sign import sign_grant_request
 from jitvault.model.spec import TaskSpec
-from jitvault.sandbox.servers import running_servers
-from jitvault.sandbox.world import World, env, provisioned
+from jitvault.sandbox.world import World, env
 
 Spec = Callable[..., Path]
 AGENT = ("--agent", "research-agent")
 FOR_AGENT = "  deliver: agent\n"
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[World]:
-    with running_servers() as servers:
-        yield provisioned(servers)
 
 
 @pytest.fixture

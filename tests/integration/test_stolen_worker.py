@@ -72,8 +72,7 @@ def test_what_a_thief_took_away_of_what_is_published_freezes_everything(rig: Rig
     assert rig.rows("SELECT rule FROM findings WHERE task_id IS NULL") == [("unknown_publication",)]
 
 
-@pytest.mark.parametrize("command", ["revoke", "complete"])
-@pytest.mark.parametrize("forged", ["a seal", "what is no document"])
+@pytest.mark.parametrize(("command", "forged"), [("revoke", "a seal"), ("complete", "what is no document")])
 def test_what_a_thief_published_as_over_is_ended_and_not_believed(
     rig: Rig, spec: Spec, command: str, forged: str
 ) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hands import AGENT, THIEF, ask, audit_lines
+from hands import AGENT, THIEF, ask, by_hash
 from rig import PREFIX, Held, Rig
 
 from jitvault import shipped_files as shipped
@@ -40,7 +40,7 @@ def finding_of(rig: Rig, task: str, *, path: str, extra: dict[str, str] | None =
     """The one finding that `status` shows; its line and request are really in Vault's audit file, at `path`."""
     shown = rig("operator", "status", task, code=12, extra=extra)
     (finding,) = shown.json["findings"]
-    line = audit_lines(rig.world.audit_file)[finding["line"]]
+    line = by_hash(rig.own_lines())[finding["line"]]
     assert (line["request"]["id"], line["request"]["path"]) == (finding["request_id"], path)
     assert finding["message"] in shown.error["message"]
     return dict(finding)
@@ -83,39 +83,39 @@ def untouched(rig: Rig, task: str, *, extra: dict[str, str] | None = None) -> No
 # -- wrappings ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("named", ["by itself", "in the body", "in the body by somebody with a token"])
-def test_a_second_unwrap_by_somebody_else_is_an_interception(rig: Rig, spec: Spec, named: str) -> None:
-    file, other = spec(), spec()
-    granted = rig.granted(file)
-    held = rig.use(granted)
-    wrapping = wrapping_of(granted)
-    rig.active(other)
-    if named == "by itself":
-        status, _ = ask(rig, "PUT", UNWRAP, wrapping, source=THIEF)
-    else:
-        own = rig.token_of("auditor") if "somebody" in named else ""
-        status, _ = ask(rig, "PUT", UNWRAP, own, {"token": wrapping}, source=THIEF)
-    assert status == 400
-    shown = tripped(rig, file.stem, "unwrap_refused", path=UNWRAP, reason="intercepted")
-    message = shown["findings"][0]["message"]
-    assert f"An unwrap from {THIEF} was refused" in message
-    assert f"used from {AGENT}" in message
-    assert [lease["verdict"] for lease in shown["leases"]] == ["target_confirmed"]
-    assert not rig.is_live(held.token)
+def test_a_second_unwrap_by_somebody_else_is_an_interception(rig: Rig, spec: Spec) -> None:
+    """The wrapping names itself, or the body does, of somebody without a token or with one."""
+    rig.active(other := spec())
+    for own in (None, "", rig.token_of("auditor")):
+        file = spec()
+        granted = rig.granted(file)
+        held = rig.use(granted)
+        wrapping = wrapping_of(granted)
+        if own is None:
+            status, _ = ask(rig, "PUT", UNWRAP, wrapping, source=THIEF)
+        else:
+            status, _ = ask(rig, "PUT", UNWRAP, own, {"token": wrapping}, source=THIEF)
+        assert status == 400
+        shown = tripped(rig, file.stem, "unwrap_refused", path=UNWRAP, reason="intercepted")
+        message = shown["findings"][0]["message"]
+        assert f"An unwrap from {THIEF} was refused" in message
+        assert f"used from {AGENT}" in message
+        assert [lease["verdict"] for lease in shown["leases"]] == ["target_confirmed"]
+        assert not rig.is_live(held.token)
     untouched(rig, other.stem)
 
 
-@pytest.mark.parametrize("path", ["auth/token/renew", "auth/token/renew-accessor"])
-def test_a_token_renewal_by_an_administrator_is_a_finding_and_ends_the_task(rig: Rig, spec: Spec, path: str) -> None:
+def test_a_token_renewal_by_an_administrator_is_a_finding_and_ends_the_task(rig: Rig, spec: Spec) -> None:
     """Whoever renews in the worker's place looks at nothing before it: not at policy, freezes or the heartbeat."""
-    file, other = spec(), spec()
-    held = rig.active(file)
-    rig.active(other)
-    (facts,) = rig.task_tokens(file.stem)
-    body = {"token": held.token} if path == "auth/token/renew" else {"accessor": facts["accessor"]}
-    status, _ = ask(rig, "PUT", path, rig.world.admin_token.reveal(), {**body, "increment": 600}, source=THIEF)
-    assert status == 200
-    tripped(rig, file.stem, "renewed_by_others", path=path)
+    rig.active(other := spec())
+    for path in ("auth/token/renew", "auth/token/renew-accessor"):
+        file = spec()
+        held = rig.active(file)
+        (facts,) = rig.task_tokens(file.stem)
+        body = {"token": held.token} if path == "auth/token/renew" else {"accessor": facts["accessor"]}
+        status, _ = ask(rig, "PUT", path, rig.world.admin_token.reveal(), {**body, "increment": 600}, source=THIEF)
+        assert status == 200
+        tripped(rig, file.stem, "renewed_by_others", path=path)
     untouched(rig, other.stem)
 
 
@@ -199,26 +199,22 @@ def alarmed(rig: Rig, task: str, *command: str) -> dict[str, Any]:
     return dict(refused.error)
 
 
-@pytest.mark.parametrize(
-    ("method", "path"), [("GET", UNWRAP), ("PUT", REWRAP), ("GET", "auth/token/lookup-self"), ("GET", PREFIX)]
-)
-def test_a_wrapping_that_was_used_up_by_a_request_it_is_not_for_is_an_interception(
-    rig: Rig, spec: Spec, method: str, path: str
-) -> None:
+def test_a_wrapping_that_was_used_up_by_a_request_it_is_not_for_is_an_interception(rig: Rig, spec: Spec) -> None:
     """Nobody gets anything by it, and nobody can unwrap any more: the task need not wait until it was not taken."""
-    file, other = spec(), spec()
-    granted = rig.granted(file)
-    rig.active(other)
-    # whose wrapping it is the token in the header says, whatever the body names
-    body = None if method == "GET" else {"token": wrapping_of(rig.granted(spec()))}
-    assert ask(rig, method, path, wrapping_of(granted), body, source=THIEF)[0] == 403
-    assert ask(rig, "PUT", UNWRAP, wrapping_of(granted))[0] == 400
-    shown = tripped(rig, file.stem, "unwrap_refused", path=path, reason="intercepted")
-    message = shown["findings"][0]["message"]
-    assert f"from {THIEF}" in message and "used the wrapping up" in message
-    assert rig.task_tokens(file.stem) == []
-    _, own = ask(rig, "GET", "auth/token/lookup-self", rig.token_of("agent"), headers={"X-Vault-Wrap-TTL": "60s"})
-    assert ask(rig, method, path, own["wrap_info"]["token"], body)[0] == 403
+    rig.active(other := spec())
+    for method, path in (("GET", UNWRAP), ("PUT", REWRAP), ("GET", "auth/token/lookup-self"), ("GET", PREFIX)):
+        file = spec()
+        granted = rig.granted(file)
+        # whose wrapping it is the token in the header says, whatever the body names
+        body = None if method == "GET" else {"token": wrapping_of(rig.granted(spec()))}
+        assert ask(rig, method, path, wrapping_of(granted), body, source=THIEF)[0] == 403
+        assert ask(rig, "PUT", UNWRAP, wrapping_of(granted))[0] == 400
+        shown = tripped(rig, file.stem, "unwrap_refused", path=path, reason="intercepted")
+        message = shown["findings"][0]["message"]
+        assert f"from {THIEF}" in message and "used the wrapping up" in message
+        assert rig.task_tokens(file.stem) == []
+        _, own = ask(rig, "GET", "auth/token/lookup-self", rig.token_of("agent"), headers={"X-Vault-Wrap-TTL": "60s"})
+        assert ask(rig, method, path, own["wrap_info"]["token"], body)[0] == 403
     untouched(rig, other.stem)
 
 
@@ -383,19 +379,18 @@ def test_a_flood_of_what_a_client_asks_about_itself_ends_the_task(rig: Rig, spec
     assert "Vault denied 1 request" in shown["findings"][0]["message"]
 
 
-@pytest.mark.parametrize("what", ["token", "accessor", "lease", "lease that is looked up"])
-def test_a_renewal_or_look_up_of_what_is_somebody_elses_ends_the_task_at_once(rig: Rig, spec: Spec, what: str) -> None:
-    file, other = spec(), spec()
-    held, theirs = rig.active(file), rig.active(other)
+def test_a_renewal_or_look_up_of_what_is_somebody_elses_ends_the_task_at_once(rig: Rig, spec: Spec) -> None:
+    theirs = rig.active(other := spec())
     (facts,) = rig.task_tokens(other.stem)
-    path, body = {
-        "token": ("auth/token/renew", {"token": theirs.token}),
-        "accessor": ("auth/token/lookup-accessor", {"accessor": facts["accessor"]}),
-        "lease": ("sys/leases/renew", {"lease_id": theirs.lease_id}),
-        "lease that is looked up": ("sys/leases/lookup", {"lease_id": theirs.lease_id}),
-    }[what]
-    assert ask(rig, "PUT", path, held.token, body)[0] == 403
-    tripped(rig, file.stem, "denied", path=path)
+    for path, body in (
+        ("auth/token/renew", {"token": theirs.token}),
+        ("auth/token/lookup-accessor", {"accessor": facts["accessor"]}),
+        ("sys/leases/renew", {"lease_id": theirs.lease_id}),
+        ("sys/leases/lookup", {"lease_id": theirs.lease_id}),
+    ):
+        held = rig.active(file := spec())
+        assert ask(rig, "PUT", path, held.token, body)[0] == 403
+        tripped(rig, file.stem, "denied", path=path)
     untouched(rig, other.stem)
 
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 import requests
+from copied_world import copied_world
 
 from jitvault.formats.secret import Secret
 from jitvault.model.vault_access import access_policy
-from jitvault.sandbox.servers import running_servers
-from jitvault.sandbox.world import World, provisioned
+from jitvault.sandbox.world import World
 from jitvault.vault.client import Connection, Vault
 
 PEOPLE = {
@@ -55,8 +55,7 @@ class Caller:
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
-    with running_servers() as servers:
-        made = provisioned(servers)
+    with copied_world() as made:
         admin = Vault(Connection(made.address), made.admin_token)
         ids = made.entity_ids
         for name in ("operator", "operator-2", "approver-1", "approver-2", "research-agent", "auditor"):

@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 from attended import wait_for
-from hands import Mirror, ask, audit_lines
+from hands import Mirror, ask, by_hash
 from rig import PREFIX, Held, Rig, rests_on
 
 from jitvault import shipped_files as shipped
@@ -134,7 +134,7 @@ def test_one_read_in_a_wrapping_ends_the_task_when_it_is_asked_for(rig: Rig, spe
     assert ask(rig, "GET", PREFIX, held.token, headers={"X-Vault-Wrap-TTL": "60s"})[0] == 200
     shown = rig("operator", "status", file.stem, code=12).json
     (finding,) = shown["findings"]
-    line = audit_lines(rig.world.audit_file)[finding["line"]]
+    line = by_hash(rig.own_lines())[finding["line"]]
     assert (finding["rule"], line["type"], line["request"]["path"]) == ("wrapped_lease", "request", PREFIX)
     assert (shown["end_reason"], shown["proof"]["confirmed"]) == ("tripwire", True)
     assert not rig.is_live(held.token)

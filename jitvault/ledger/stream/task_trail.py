@@ -147,8 +147,9 @@ class _LineSet:
 
     def take(self, query: Select[Any], values: Mapping[str, object]) -> None:
         """Add what one query finds."""
-        rows = self._connection.execute(query, values).mappings()
-        self.lines.update((row["line"], get_observation(row)) for row in rows)
+        for row in self._connection.execute(query, values).mappings():
+            if row["line"] not in self.lines:
+                self.lines[row["line"]] = get_observation(row)
 
     def stand_ins(self, tokens: set[str]) -> set[str]:
         """Return what stands for `tokens` in other lines.

@@ -14,12 +14,12 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from commands import EXAMPLE
+from copied_world import copied_world
 from hands import Mirror
 from stage import Stage, Staging, staged
 from vaults_form import VaultsForm
 
-from jitvault.sandbox.servers import running_servers
-from jitvault.sandbox.world import World, env, provisioned
+from jitvault.sandbox.world import World, env
 
 
 @contextmanager
@@ -46,7 +46,7 @@ def world(world: World) -> Iterator[World]:
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[World]:
-    with running_servers() as servers, in_vaults_form(provisioned(servers)) as found:
+    with copied_world() as copied, in_vaults_form(copied) as found:
         yield found
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from test_crash_keep import (
     start,
-    test_a_renewal_may_die_anywhere,
     test_where_nobody_comes_after_a_death_all_is_gone_and_that_is_proven,
 )
 from test_keep import (
