@@ -548,7 +548,7 @@ def test_a_ledger_that_cannot_be_used_is_11_and_nothing_is_issued(
         old.execute("INSERT INTO alembic_version VALUES ('0000')")
     before = {name: content(tmp_path / name) for name in ("garbage.db", "old.db")}
     wrong = {
-        "sqlite:////proc/nowhere/ledger.db": "there is no ledger at /proc/nowhere/ledger.db",
+        "sqlite:////proc/nowhere/ledger.db": "ledger /proc/nowhere/ledger.db cannot be created",
         f"sqlite:///{tmp_path}": "cannot be used",
         f"sqlite:///{tmp_path / 'garbage.db'}": "file is not a database",
         f"sqlite:///{tmp_path / 'old.db'}": "schema version 0000",
@@ -557,8 +557,10 @@ def test_a_ledger_that_cannot_be_used_is_11_and_nothing_is_issued(
         "mysql://jitvault:hunter2@127.0.0.1:9/ledger": "a SQLite file or a PostgreSQL database",
         "banana": "is not a path or a database URL",
     }
+    # what is signed needs no ledger, and the worker that would issue it has one that it cannot use
+    quick("operator", "submit", spec(), "--wait", "1s", alone=True, code=13)
     for url, said in wrong.items():
-        refused = quick("operator", "grant", spec(), code=11, extra={"JITVAULT_LEDGER": url})
+        refused = quick("operator", "worker", "--once", code=11, extra={"JITVAULT_LEDGER": url})
         assert said in refused.stderr and refused.stdout == "" and "hunter2" not in refused.stderr, url
     assert {name: content(tmp_path / name) for name in before} == before
     issues_nothing()
