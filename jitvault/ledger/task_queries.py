@@ -21,7 +21,7 @@ from sqlalchemy import (
     union,
 )
 
-from jitvault.errors import CorruptRecord, LedgerUnavailable, readable
+from jitvault.errors import CorruptRecord, readable
 from jitvault.ledger.model import (
     CheckRow,
     DecisionRow,
@@ -128,8 +128,9 @@ class TaskQueries:
         """Return `record` as the ledger has it now.
 
         `record` was read a moment ago; only what changed is read again. Where the task itself has not changed, only its
-        findings are read, and the stream may have settled another operation since. Raises LedgerUnavailable where the
-        task is gone, and CorruptRecord as `record` does.
+        findings are read, and the stream may have settled another operation since.
+
+        Raises CorruptRecord as `record` does, and where the task is gone: jitvault deletes none that a worker has.
         """
         task_id = record.task.task_id
         with self._db.read() as connection, readable(task_id):
@@ -138,7 +139,7 @@ class TaskQueries:
                 return replace(record, findings=read_findings(connection, task_id))
             current = read_record(connection, task_id, known=record.events)
         if current is None:
-            raise LedgerUnavailable(f"task {task_id} disappeared from the ledger")
+            raise CorruptRecord(f"task {task_id} disappeared from the ledger", task_id=task_id)
         return current
 
     def tasks(self, states: Collection[State] = frozenset(State)) -> list[TaskRow]:

@@ -126,7 +126,7 @@ ROW = {
     **{"approved_at": [TIME]},
 }
 TEMPLATE = {"apiVersion": str, "kind": str, "metadata": dict, "spec": dict}
-STEPS = [{"n": int, "name": str, "ok": bool, "evidence": str, "mend": str, "told": bool}]
+STEPS = [{"n": int, "name": str, "ok": bool, "evidence": str, "mend": str, "remark": bool}]
 CHECKED = {
     **{"template": str, "passed": bool},
     "paths": [
@@ -257,8 +257,8 @@ def story(world: World, variables: dict[str, str], tmp_path_factory: pytest.Temp
         ("report", {"leases": [ROW]}),
         ("templates list", {"templates": [{**TEMPLATE, "check": NOTHING}]}),
         ("templates list by operator", {"templates": [{**TEMPLATE, "check": str}]}),
-        ("templates show", {"template": TEMPLATE, "paths": [str], "check": NOTHING, "told": [str]}),
-        ("templates show by operator", {"template": TEMPLATE, "paths": [str], "check": str, "told": [str]}),
+        ("templates show", {"template": TEMPLATE, "paths": [str], "check": NOTHING, "remarks": [str]}),
+        ("templates show by operator", {"template": TEMPLATE, "paths": [str], "check": str, "remarks": [str]}),
         ("templates check", CHECKED),
         ("doctor", CHECK_UP),
         ("spec check", {"ok": bool, "spec": TEMPLATE, "reads": [str], "sends": {}}),

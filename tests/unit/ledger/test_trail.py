@@ -30,7 +30,7 @@ from sqlalchemy import insert
 
 from jitvault.audit.observation import Kind, Observation
 from jitvault.audit.trail import canary_after, canary_before
-from jitvault.errors import LedgerUnavailable
+from jitvault.errors import CorruptRecord
 from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import Change, OpState
 from jitvault.ledger.storage import schema
@@ -477,5 +477,6 @@ def test_a_file_has_no_renewal_that_is_over_and_every_one_whose_end_is_open(ledg
 def test_a_file_whose_task_is_gone_is_not_gone_on_with(ledger: Ledger) -> None:
     issued(ledger)
     file = file_of(ledger)
-    with pytest.raises(LedgerUnavailable, match="disappeared"):
+    # not LedgerUnavailable, which ends a worker: it is about this task alone
+    with pytest.raises(CorruptRecord, match="disappeared"):
         ledger.refreshed(replace(file, task=replace(file.task, task_id="t-9")))

@@ -28,11 +28,12 @@ UNOPENED = [line for line in UNREAD if b'"jitvault_task":"read-orders"' not in l
 
 
 def evidence(told: Told, of_what: str, n: int, line: bytes) -> None:
-    """Let a check rest on a line."""
+    """Let a check rest on a line; where it is nothing that jitvault has a name for, under the name that fits."""
     proof = told["proof"]
     owner = proof["token"] if of_what == "token" else proof["leases"][0]
     (check,) = (one for one in owner["checks"] if one["n"] == n)
-    check["evidence"] = shows(line)
+    shown = shows(line)
+    check["evidence"] = {**shown, "operation": shown["operation"] or check["evidence"]["operation"]}
     for other in owner["checks"]:
         if other["n"] == 4 and n == 3:
             other["evidence"]["end"] = check["evidence"]["at"]
