@@ -296,6 +296,6 @@ def test_without_the_stream_people_and_freezes_are_read_all_the_same(
         rig.turn(asked.stem, code=7, extra=blind)
     assert [rig.is_live(one.token) for one in held] == [False, True]
     freeze(rig, "operator", "research-agent", freezes=True)
-    rig("operator", "status", frozen.stem, code=None, extra=blind)
+    rig.turn(frozen.stem, code=7, extra=blind)
     assert not rig.is_live(held[1].token)
     freeze(rig, "operator", "research-agent", freezes=False)
