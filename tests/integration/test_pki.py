@@ -425,7 +425,7 @@ def test_a_certificate_that_was_issued_in_a_wrapping_is_never_confirmed_over(rig
     (own,), (as_jwt,) = wrapped(rig, held.token, 1), wrapped(rig, held.token, 1, {"X-Vault-Wrap-Format": "jwt"})
     ended = complete(rig, file.stem, code=6)
     (quiet,) = [check for check in ended["token"]["checks"] if check["n"] == 7]
-    assert (quiet["ok"], "does not say by which role it was made" in rests_on(quiet)) == (False, True)
+    assert (quiet["ok"], "does not say which of its credentials were made when" in rests_on(quiet)) == (False, True)
     assert set(rig.findings(file.stem)) == {"wrapped_lease"}
     assert [opens(rig, wrapping) for wrapping in (own, as_jwt, theirs)] == [False, False, True]
 
