@@ -357,7 +357,9 @@ def own_rig(world: World, variables: dict[str, str], directory: Path) -> Rig:
     kind = kind_of(variables["JITVAULT_LEDGER"])
     ledger = bind(new_place(world.servers.postgres, directory / "own-ledger.db", kind), world.installation)
     own = {"JITVAULT_LEDGER": address(ledger), "JITVAULT_POLICIES": str(without_limits(directory / "policies"))}
-    return Rig(world, Cli({**variables, **own}, directory), ledger, world.audit_file.stat().st_size)
+    # a server whose only device is another one has no file
+    since = world.audit_file.stat().st_size if world.audit_file.exists() else 0
+    return Rig(world, Cli({**variables, **own}, directory), ledger, since)
 
 
 @contextlib.contextmanager

@@ -41,6 +41,7 @@ EXPRESSIONS = {
     "cli.views.output": SHOWN,
     "doctor.server": "a server's version",
     "documents.paths": PATHS,
+    "documents.signed": "a time in a document that somebody signed",
     "engines": "names, serial numbers, connection strings and PostgreSQL's error codes",
     "formats.fields": "names and texts of a spec; the values that pydantic allows, to name the nearest",
     "formats.server_product": "a server's version; `bao` in a hint, in whose place the server's program is shown",

@@ -9,15 +9,16 @@ import pytest
 from test_published_task import NOW, REVISION, honest
 
 from jitvault.documents.signed import DecisionDocument
+from jitvault.formats.rfc3339 import rfc3339
 from jitvault.lifecycle.decision.pending_approvals import approval_subject, can_count
 from jitvault.model.states import State
 
 HALF_AN_HOUR = timedelta(minutes=30)
 MICROSECOND = timedelta(microseconds=1)
 SIGNED: dict[str, Any] = {
-    **{"kind": "decision", "task": "t-1", "entity": "e-2", "nonce": "n", "at": NOW},
+    **{"kind": "decision", "task": "t-1", "entity": "e-2", "nonce": "n", "at": rfc3339(NOW)},
     **{"digest": REVISION.digest, "revision": 1, "requester": "e-req", "decision": "approve"},
-    **{"groups": ("g",), "reason": "", "expires_at": NOW + timedelta(days=1)},
+    **{"groups": ("g",), "reason": "", "expires_at": rfc3339(NOW + timedelta(days=1))},
 }
 
 
@@ -26,7 +27,7 @@ SIGNED: dict[str, Any] = {
     [
         ({}, HALF_AN_HOUR - MICROSECOND, True),
         ({}, HALF_AN_HOUR, False),
-        ({"expires_at": NOW + MICROSECOND}, MICROSECOND, False),
+        ({"expires_at": rfc3339(NOW + MICROSECOND)}, MICROSECOND, False),
         ({"decision": "deny"}, timedelta(days=9), True),
         ({"digest": "sha256:" + "0" * 64}, MICROSECOND, False),
         ({"decision": "deny", "digest": "sha256:" + "0" * 64}, MICROSECOND, False),
