@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -71,8 +72,8 @@ class Scope:
 
     @property
     def options(self) -> str:
-        """The option by which a command names the scope."""
-        return " ".join(f"--{part} {name}" for part, name in self.as_json().items()) or "--all"
+        """Return the options by which a command names the scope, quoted for a shell."""
+        return " ".join(f"--{part} {shlex.quote(name)}" for part, name in self.as_json().items()) or "--all"
 
 
 def _is_one_of(name: str, names: Iterable[str]) -> bool:

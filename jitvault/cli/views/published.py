@@ -42,8 +42,10 @@ def until(at: datetime | str | None, now: datetime, then: str = "") -> str:
 
 
 def is_past(at: datetime | str | None, now: datetime) -> bool:
-    # an older time sorts first
-    return at is not None and readable(at) <= readable(now)
+    """Return whether a time, also one in RFC 3339, has come; False without one."""
+    if isinstance(at, str):
+        at = datetime.fromisoformat(at)
+    return at is not None and at <= now
 
 
 def age(seconds: int) -> str:

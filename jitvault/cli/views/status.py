@@ -192,9 +192,8 @@ def _token(spec: TaskBody, shown: Mapping[str, Any], now: datetime) -> dict[str,
         facts["token"] = f"{grant['verdict']}, {_expires(grant['verdict'])} {output.readable(grant['expires_at'])}"
         ttl, requested, step = (in_words(grant[key]) for key in ("ttl_s", "requested_ttl_s", "step_s"))
         facts["ttl"] = f"{ttl} of {requested} {_origin_of_ttl(spec)}, {step} at a time"
-        facts["deadline"] = output.readable(shown["ends_at"])
-        if shown["state"] in LIVE_STATES:
-            facts["deadline"] = fallback.until(shown["ends_at"], now)
+        is_held = shown["state"] in LIVE_STATES
+        facts["deadline"] = fallback.until(shown["ends_at"], now) if is_held else output.readable(shown["ends_at"])
     if shown["reads"] is not None and (cut := window_cut(spec.window, shown["decision"].obligations)):
         facts["window"] = cut
     if shown["reads"] is not None and shown["state"] in DELIVERED_STATES:

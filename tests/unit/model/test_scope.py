@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -103,3 +104,9 @@ def test_what_is_dated_later_than_now_is_older_than_whatever_comes_now(at: int, 
     else:
         # a freeze that comes now is not ended by it
         assert dated is None
+
+
+@given(st.text(min_size=1))
+def test_a_shell_reads_the_options_of_a_scope_as_one_name(name: str) -> None:
+    assert shlex.split(Scope(owner=name).options) == ["--owner", name]
+    assert Scope().options == "--all"

@@ -6,16 +6,14 @@ import base64
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from forger import KNOWN, Forger, statement
+from forger import KNOWN, Edit, Forger, statement
+from test_content import Told, put
 
 from jitvault.documents.signed import DOCUMENT_TYPE
 from jitvault.errors import InvalidInput, SecurityFinding
 
-Told = dict[str, Any]
-Edit = Callable[[Told], object]
 REQUEST = "/predicate/documents/request"
 
 
@@ -35,16 +33,6 @@ def both_refuse(forger: Forger, data: bytes, place: str = "") -> None:
     except (SecurityFinding, InvalidInput) as error:
         problems = [str(error)]
     assert any(place in problem for problem in problems), problems
-
-
-def put(value: object, *keys: str | int) -> Edit:
-    def edit(told: Told) -> None:
-        place: Any = told
-        for key in keys[:-1]:
-            place = place[key]
-        place[keys[-1]] = value
-
-    return edit
 
 
 def both(*edits: Edit) -> Edit:
