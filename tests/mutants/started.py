@@ -39,7 +39,7 @@ _ONE_AT_A_TIME = Lock()
 
 
 def ended(
-    arguments: Sequence[str], where: Path, environment: Mapping[str, str], longest_s: float
+    arguments: Sequence[str], where: Path, environment: Mapping[str, str], longest_s: float | None
 ) -> tuple[int | None, str]:
     """Run pytest in a group of its own, so that a test that hangs leaves no server behind.
 

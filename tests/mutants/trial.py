@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import compileall
+import json
 import os
 import shutil
 import time
@@ -63,8 +64,27 @@ class Copy:
         compileall.compile_dir(place / "jitvault", quiet=2)
 
     def run(self, tests: Sequence[str]) -> Run:
+        """Run some tests up to the first that fails."""
         failures = self.place / "failures.txt"
         failures.unlink(missing_ok=True)
+        argv = ["-n", "0", "-x", "-q", "--no-header", "--tb=short", "-p", "no:cacheprovider", *tests]
+        begun = time.monotonic()
+        code, said = self._ended(argv, failures, _LONGEST_S)
+        failed = tuple(failures.read_text().split()) if failures.exists() else ()
+        return Run(code, failed, said, time.monotonic() - begun)
+
+    def run_all(self, tests: Sequence[str]) -> tuple[tuple[str, ...], float]:
+        """Run tests as the suite runs them; return the names of those that were not green, and the seconds it took."""
+        begun = time.monotonic()
+        code, said = self._ended(["-q", *tests], self.place / "failures.txt", None)
+        if code == GREEN:
+            return (), time.monotonic() - begun
+        kept = self.place / ".pytest_cache/v/cache/lastfailed"
+        if code != RED or not kept.exists():
+            raise SystemExit(f"the tests of the mutations do not run: pytest ended with {code}\n{said[-2000:]}")
+        return tuple(json.loads(kept.read_text())), time.monotonic() - begun
+
+    def _ended(self, argv: Sequence[str], failures: Path, longest_s: float | None) -> tuple[int | None, str]:
         environment = {
             # not what a pytest that this runs in says to its own workers
             **{name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
@@ -76,12 +96,7 @@ class Copy:
             FAILURES: str(failures),
         }
         # those that the suite leaves out as well
-        argv = ["-p", "mutants.witness", "-p", "no:cacheprovider", "-m", "", "-W", _PRELOADED]
-        argv += ["-n", "0", "-x", "-q", "--no-header", "--tb=short", *tests]
-        begun = time.monotonic()
-        code, said = ended(argv, self.place, environment, _LONGEST_S)
-        failed = tuple(failures.read_text().split()) if failures.exists() else ()
-        return Run(code, failed, said, time.monotonic() - begun)
+        return ended(["-p", "mutants.witness", "-m", "", "-W", _PRELOADED, *argv], self.place, environment, longest_s)
 
     def judge(self, mutation: Mutation) -> Verdict:
         """Whether the tests of the mutation turn red by it. That they are green without it was seen before."""
@@ -100,3 +115,8 @@ class Copy:
             return Verdict(mutation, "", run.failed[0], run.seconds)
         why = "survived" if run.is_green else f"no verdict: pytest ended with {run.code}"
         return Verdict(mutation, why, "", run.seconds, run.said)
+
+
+def is_of(name: str, selection: Sequence[str]) -> bool:
+    """Whether the test of this name runs where these tests are asked for."""
+    return any(name == asked or name.startswith((f"{asked}::", f"{asked}[")) for asked in selection)
