@@ -77,7 +77,7 @@ def _tripped(worker: WorkerContext, task_id: str) -> str | None:
 
 def _is_given_back(worker: WorkerContext, record: TaskRecord) -> bool:
     token = record.grants[-1].accessor_hmac if record.grants else None
-    return token is not None and worker.ledger.was_revoked_by_itself(token)
+    return token is not None and worker.ledger.self_revoked_at(token) is not None
 
 
 def covered_by_freeze(worker: WorkerContext, *, list_again: bool = False) -> Reasons:

@@ -48,7 +48,7 @@ _FENCED = TASK_BY_ID.where(schema.tasks.c.claim_epoch == bindparam("claim")).wit
 _LINE_ABOUT_TOKEN = (
     select(schema.observations.c.line).where(schema.observations.c.subject == bindparam("token")).limit(1)
 )
-_REVOKED_ITSELF = _LINE_ABOUT_TOKEN.where(
+_REVOKED_ITSELF = _LINE_ABOUT_TOKEN.with_only_columns(schema.observations.c.at).where(
     schema.observations.c.actor == bindparam("token"),
     schema.observations.c.kind == Kind.TOKEN_REVOKED,
     schema.observations.c.closing,
@@ -197,13 +197,14 @@ class Ledger(
 
     # -- the rest ------------------------------------------------------------------------------------
 
-    def was_revoked_by_itself(self, token: str) -> bool:
-        """Return whether a task's token was revoked by itself.
+    def self_revoked_at(self, token: str) -> datetime | None:
+        """Return when a task's token was revoked by itself, by Vault's clock; None if it was not.
 
         `token` is the HMAC of the token's accessor.
         """
         with self._db.read() as connection:
-            return connection.execute(_REVOKED_ITSELF, {"token": token}).first() is not None
+            found: datetime | None = connection.execute(_REVOKED_ITSELF, {"token": token}).scalar()
+            return found
 
     def was_unwrapped(self, token: str) -> bool:
         """Return whether somebody unwrapped a task's token, or tried to.

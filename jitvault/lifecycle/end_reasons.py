@@ -6,6 +6,7 @@ They are in the order in which they count.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from jitvault.audit.tripwires.trip import TripwireHit
 from jitvault.context import WorkerContext
@@ -61,19 +62,29 @@ def _tripped(trips: Sequence[TripwireHit]) -> EndCause | None:
 def _requested_or_due(worker: WorkerContext, record: TaskRecord) -> EndCause | None:
     """Return an entitled entity's request to end the task, or its deadline.
 
-    A request that reports an interception is a finding.
+    An access that was given back after its deadline ended by that: a program is stopped then and gives it back. A
+    request that reports an interception is a finding.
     """
     request = end_request(worker, record.task.task_id, entitled=entitled(record))
     if request is not None and request.reason is EndReason.INTERCEPTED:
         message = f"{request.by.name} reports: {request.note}"
         worker.ledger.finding(record.task.task_id, REPLACED, message, worker.now())
+    if (
+        request is not None
+        and request.reason is EndReason.COMPLETED
+        and (late := _past_deadline(record, request.written_at))
+    ):
+        return late
     if request is not None:
         # a request to cancel has no reason; a task that was granted in the meantime is ended by it
         return request.ends_task(EndReason.OPERATOR)
+    return _past_deadline(record, worker.now())
+
+
+def _past_deadline(record: TaskRecord, at: datetime) -> EndCause | None:
+    """Return the task's deadline as the cause of what happened at `at`, if it had passed then."""
     ends_at = record.task.ends_at
-    if ends_at is not None and worker.now() >= ends_at:
-        return EndCause(reason=EndReason.DEADLINE, deadline=ends_at)
-    return None
+    return EndCause(reason=EndReason.DEADLINE, deadline=ends_at) if ends_at is not None and at >= ends_at else None
 
 
 def why_end(worker: WorkerContext, record: TaskRecord, trips: Sequence[TripwireHit]) -> EndCause | None:
@@ -101,8 +112,9 @@ def _over(worker: WorkerContext, record: TaskRecord) -> EndCause | None:
     requested = _requested_or_due(worker, record)
     if requested is not None and requested.reason is not EndReason.DEADLINE:
         return requested
-    if worker.ledger.was_revoked_by_itself(grant.accessor_hmac or ""):
-        return EndCause(reason=EndReason.COMPLETED, note="the agent revoked its own token")
+    if revoked_at := worker.ledger.self_revoked_at(grant.accessor_hmac or ""):
+        given_back = EndCause(reason=EndReason.COMPLETED, note="the agent revoked its own token")
+        return _past_deadline(record, revoked_at) or given_back
     if requested is not None:
         return requested
     now = worker.now()

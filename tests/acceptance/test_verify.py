@@ -148,7 +148,7 @@ def test_what_was_checked_and_what_was_not_is_said_in_words(handed: Handed) -> N
     assert re.search(r" UTC ended 20[0-9: -]{17} UTC by operator: completed digest", stated), stated
     assert any(line.startswith("  ✓ lines      12 of 12 that the receipt names") for line in piped.splitlines())
     assert "  - that the audit files are whole and Vault's own: keep them where the worker cannot write\n" in piped
-    assert piped.endswith("Every check was made and holds.\n")
+    assert piped.endswith("Every check holds. What is not checked is the signer's word.\n")
     shown = at_terminal(handed.alone, None, *command, width=width).stdout  # type: ignore[arg-type]
     assert all(len(line) <= width for line in shown.splitlines()) and shown.count("\n") > piped.count("\n")
     assert "| " not in shown.partition("Checked")[2], "that is the mark of another's words"
@@ -158,7 +158,7 @@ def test_missing_lines_are_named_and_nothing_is_called_proven(handed: Handed) ->
     half = ("--audit", handed.file("logs") / "audit.log.1.gz")
     shown = handed.verify(*half, code=12)
     assert "  ✗ lines      does NOT hold" in shown.stdout and "is in none of the files" in shown.stdout
-    assert "Every check was made and holds" not in shown.stdout
+    assert "Every check holds" not in shown.stdout
     assert "the receipt of task verify-orders does not hold: line " in shown.stderr and ", and " in shown.stderr
     # a script that wants the result alone gets it, and nothing where there is none
     assert handed.verify("-q", "--audit", handed.file("logs")).stdout == "verify-orders\n"

@@ -192,6 +192,18 @@ def test_a_spec_is_asked_for_run_and_given_back_in_one_step(rig: Rig, spec: Spec
         assert re.search(r"UTC by research-agent: [^.]*exit code 0", shown), shown
 
 
+def test_a_program_that_is_stopped_at_the_deadline_has_not_completed_its_task(rig: Rig, spec: Spec) -> None:
+    file = spec(window="10s")
+    stopped = execute(rig, file, "--preset", "postgres", "--", "sleep", "60", code=125)
+    assert b"the program was stopped, because task" in stopped.stderr
+
+    def noted() -> list[str]:
+        return [event.body["note"] for event in rig.record(file.stem).events if event.body.get("note")]
+
+    wait_for(lambda: "the program was stopped, because the task was over, and ended with exit code 143" in noted())
+    assert rig.record(file.stem).task.end_reason == "deadline"
+
+
 def test_a_spec_that_was_asked_for_without_a_heartbeat_is_not_another_one_now(rig: Rig, spec: Spec) -> None:
     file = spec()
     rig("agent", "submit", file)

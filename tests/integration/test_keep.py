@@ -84,6 +84,24 @@ def test_what_is_held_is_renewed_in_small_steps_and_its_end_is_proven(rig: Rig, 
     assert rig.findings(file.stem) == []
 
 
+def test_an_access_that_is_given_back_after_its_deadline_ended_by_that(rig: Rig, spec: Spec) -> None:
+    """Whether the agent signs that or its token is revoked by itself, and however late a worker sees it."""
+    signed, revoked = spec(window="10s"), spec(window="10s")
+    with Attended(rig):
+        rig.active(signed)
+        held = rig.active(revoked)
+        ends_at = rig.record(revoked.stem).task.ends_at
+        assert ends_at is not None
+    time.sleep(max(0.0, (ends_at - datetime.now(UTC)).total_seconds()))
+    if rig.is_live(held.token):
+        rig.vault(held.token).write("auth/token/revoke-self")
+    rig.cli("agent", "complete", signed.stem, "--wait", "1s", worker=False, code=13)
+    with Attended(rig):
+        for task in (signed.stem, revoked.stem):
+            wait_for(lambda task=task: rig.record(task).task.end_reason)
+            assert rig.record(task).task.end_reason == "deadline"
+
+
 def test_the_worker_dead_for_one_step_all_is_gone(rig: Rig, spec: Spec) -> None:
     file = spec()
     granted = rig.granted(file)

@@ -22,6 +22,8 @@ from jitvault.cli.access.held_access import Access
 from jitvault.cli.views.output import warn
 from jitvault.errors import JitvaultError, NotConfirmed, UsageError, error_like
 
+_STOPPED = "was stopped, because the task was over, and "
+
 
 def run(
     access: Access, command: Sequence[str], inherited: Mapping[str, str], *, is_masked: bool, stop: StopRule
@@ -85,7 +87,7 @@ def _run_once(
         )
         outcome = run_program(access.monitor, program, streams, watch, stop)
         watch.stop()
-        access.note = f"the program ended with exit code {outcome.code}"
+        access.note = f"the program {_STOPPED if outcome.over else ''}ended with exit code {outcome.code}"
         end = over_meanwhile(access) if _is_unexplained(outcome) else None
         if not _begins_anew(outcome, end):
             # whoever reads the output may take their time: the access does not wait for them

@@ -132,7 +132,8 @@ def _print(revision: Revision, shown: Mapping[str, Any], now: datetime) -> None:
         line = output.indented(message, console.width, first="  FINDING    ", rest=" " * 13)
         console.print(line, style="red", soft_wrap=True)
         if origin:
-            console.print(f"             {origin}", style="red", soft_wrap=True)
+            line = output.indented(origin, console.width, first=" " * 13, rest=" " * 13)
+            console.print(line, style="red", soft_wrap=True)
     _print_uses(console, shown["uses"])
     if shown["proof"]:
         print_proof(console, shown["proof"])

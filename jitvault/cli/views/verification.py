@@ -47,7 +47,7 @@ def print_verified(found: Verified, *, as_json: bool) -> None:
     attested = f"{counted(len(found.outcome.attested), 'value')}, by their places in -o json: the signer's word"
     _print_list(console, "Not checked", [*found.outcome.not_checked, attested])
     if found.outcome.holds:
-        console.print(output.coloured("Every check was made and holds.", "green"))
+        console.print(output.coloured("Every check holds. What is not checked is the signer's word.", "green"))
 
 
 def _approved_by(receipt: Receipt) -> list[dict[str, str | None]]:

@@ -48,13 +48,14 @@ B = TypeVar("B", bound=EventBody)
 class EndRequest:
     """A request to end a task.
 
-    `reason` is None for a cancellation before its grant. `envelope` is what its author signed, None where the
-    signature does not hold any more.
+    `reason` is None for a cancellation before its grant. `written_at` is Vault's time of it. `envelope` is what its
+    author signed, None where the signature does not hold any more.
     """
 
     by: Entity
     reason: EndReason | None
     note: str
+    written_at: datetime
     envelope: SignedByPerson | None
 
     def event_body(self, kind: Callable[..., B], **more: Any) -> B:
@@ -75,7 +76,6 @@ class _WrittenRequest:
 
     request: EndRequest
     forces: bool
-    written_at: datetime
 
 
 def may_end(parties: Parties) -> dict[str, str]:
@@ -115,7 +115,7 @@ def force_request(
     Only a request that was written later than `after` counts.
     """
     for written in _valid_requests(worker, task_id, entitled):
-        late = after is None or written.written_at > after
+        late = after is None or written.request.written_at > after
         if written.forces and late and _is_operator(worker, written.request.by):
             return written.request
     return None
@@ -229,9 +229,10 @@ def _read_request(worker: WorkerContext, task_id: str, author: str) -> _WrittenR
     entity = worker.identity.by_id(author) if document else None
     if document is None or entity is None:
         return None
-    said = EndRequest(entity, _REASONS[document.reason], document.note, found.envelope if found else None)
+    envelope = found.envelope if found else None
+    said = EndRequest(entity, _REASONS[document.reason], document.note, stored.written_at, envelope)
     # a request to close a task without proof needs a valid signature
-    return _WrittenRequest(said, found is not None and document.reason == "forced", stored.written_at)
+    return _WrittenRequest(said, found is not None and document.reason == "forced")
 
 
 def _unsigned(stored: Stored, author: str, task_id: str) -> EndDocument | None:

@@ -103,10 +103,10 @@ def _approved_before(worker: WorkerContext, task: TaskRow) -> bytes | None:
 
 
 def findings_of(worker: WorkerContext, record: TaskRecord) -> list[str]:
-    """Return the findings about the task in words, and a tripwire's freeze."""
+    """Return the open findings about the task in words, and a tripwire's freeze."""
     freeze = worker.ledger.freeze()
     frozen = [f"everything is frozen: {freeze.reason}"] if freeze else []
-    return [*frozen, *(describe_finding(finding) for finding in record.findings)]
+    return [*frozen, *(describe_finding(finding) for finding in record.findings if finding["closed_at"] is None)]
 
 
 def _why_denied(record: TaskRecord, decision: RequestDecision | None) -> str | None:

@@ -79,7 +79,7 @@ def status(task: Task, json_: Json = False) -> None:
     }
     overview.print_status(revision, {**shown, **more}, wiring.clock.agreed(), as_json=json_)
     frozen = [f"everything is frozen: {freeze.reason}"] if freeze else []
-    messages = [*frozen, *(finding["message"] for finding in shown["findings"])]
+    messages = [*frozen, *(finding["message"] for finding in shown["findings"] if not finding["closed"])]
     session.check_findings(task, messages, end_reason=None if frozen else shown["end_reason"], hint=_INCIDENT)
 
 
