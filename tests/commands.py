@@ -134,7 +134,8 @@ class Cli:
             # a person's own machine: no worker's identity, no ledger, no audit file
             own = ("JITVAULT_WORKER_", "JITVAULT_LEDGER", "JITVAULT_AUDIT_FILE")
             shared = {name: value for name, value in shared.items() if not name.startswith(own)}
-        base = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
+        # the last says whose jitvault is tested: a copy with a mutation, or the checkout
+        base = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR", "PYTHONPATH") if name in os.environ}
         token = {"VAULT_TOKEN": self.variables[PEOPLE[who]]} if who else {}
         return {**base, "HOME": str(self.home), "COLUMNS": "100", **shared, **token}
 

@@ -312,8 +312,12 @@ def test_nothing_is_renewed_for_or_by_somebody_who_is_disabled(rig: Rig, spec: S
     ],
 )
 def test_nothing_is_renewed_when_somebody_left_their_group(rig: Rig, spec: Spec, who: str, group: str) -> None:
-    # without these the policies say nothing of agents' groups
-    (Path(rig.cli.variables["JITVAULT_POLICIES"]) / "delegate.cedar").unlink()
+    # policies that say nothing of the agents' group
+    policies = Path(rig.cli.variables["JITVAULT_POLICIES"])
+    (policies / "delegate.cedar").unlink()
+    rules = (policies / "grant.cedar").read_text()
+    rules = rules.replace('principal in Group::"jitvault-agents",', "principal,")
+    (policies / "grant.cedar").write_text(rules.replace('principal in Group::"jitvault-agents"', "false"))
     file = approved(rig, spec)
     members = rig.admin.read(f"identity/group/name/{group}")["data"]["member_entity_ids"]
     left = [one for one in members if one != rig.entity(who)]
