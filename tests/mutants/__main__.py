@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from mutants.mutation import Mutation, mutations
-from mutants.trial import Copy, Run, Verdict
+from mutants.trial import Copy, Run, Verdict, is_of
 
 T = TypeVar("T")
-_AT_ONCE = 2
+# as many as the processes of the suite, which wait most of the time
+_AT_ONCE = 4
 
 
 def main(words: Sequence[str]) -> int:
@@ -45,11 +46,20 @@ def main(words: Sequence[str]) -> int:
 def _not_green(
     pool: ThreadPoolExecutor, copies: queue.Queue[Copy], wanted: Sequence[Mutation]
 ) -> dict[tuple[str, ...], Run]:
-    """Of the selections of tests, each tried once on the code as it is, those that are not green."""
+    """Return the runs of those selections of tests that are not green on the code as it is.
+
+    All tests run once, beside each other; the selections of those that failed run again, alone.
+    """
     selections = sorted({mutation.tests for mutation in wanted})
-    runs = list(pool.map(lambda tests: _with_a_copy(copies, lambda copy: copy.run(tests)), selections))
-    print(f"{len(selections)} selections of tests, seen green before in {sum(run.seconds for run in runs):.0f} s\n")
-    return {tests: run for tests, run in zip(selections, runs, strict=True) if not run.is_green}
+    tests = sorted({test for selection in selections for test in selection})
+    red, seconds = _with_a_copy(copies, lambda copy: copy.run_all(tests))
+    print(
+        f"{len(tests)} files and tests, seen before in {seconds:.0f} s: {len(red)} failed beside the others\n",
+        flush=True,
+    )
+    doubtful = [selection for selection in selections if any(is_of(name, selection) for name in red)]
+    runs = list(pool.map(lambda tests: _with_a_copy(copies, lambda copy: copy.run(tests)), doubtful))
+    return {tests: run for tests, run in zip(doubtful, runs, strict=True) if not run.is_green}
 
 
 def _judged(copies: queue.Queue[Copy], mutation: Mutation, red_before: dict[tuple[str, ...], Run]) -> Verdict:

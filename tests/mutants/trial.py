@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import compileall
+import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import cache_from_source
 from pathlib import Path
 
 from mutants.mutation import ROOT, Mutation
+from mutants.started import ended
 from mutants.witness import FAILURES
 from mutants.witness import ROOT as ROOT_VARIABLE
 
 _LEFT_OUT = (".git", ".venv", "build", "dist", "*.pyc.*", ".*_cache", ".hypothesis")
 _LONGEST_S = 240
+# pytest says of its plugins that it cannot rewrite their asserts any more, which nobody needs
+_PRELOADED = "ignore::pytest.PytestAssertRewriteWarning"
 GREEN, RED = 0, 1
 
 
@@ -59,27 +60,43 @@ class Copy:
     def __init__(self, place: Path) -> None:
         self.place = place
         shutil.copytree(ROOT, place, ignore=shutil.ignore_patterns(*_LEFT_OUT), symlinks=True)
+        # a mutant leaves no bytecode, and would compile all of it each time
+        compileall.compile_dir(place / "jitvault", quiet=2)
 
     def run(self, tests: Sequence[str]) -> Run:
+        """Run some tests up to the first that fails."""
         failures = self.place / "failures.txt"
         failures.unlink(missing_ok=True)
+        argv = ["-n", "0", "-x", "-q", "--no-header", "--tb=short", "-p", "no:cacheprovider", *tests]
+        begun = time.monotonic()
+        code, said = self._ended(argv, failures, _LONGEST_S)
+        failed = tuple(failures.read_text().split()) if failures.exists() else ()
+        return Run(code, failed, said, time.monotonic() - begun)
+
+    def run_all(self, tests: Sequence[str]) -> tuple[tuple[str, ...], float]:
+        """Run tests as the suite runs them; return the names of those that were not green, and the seconds it took."""
+        begun = time.monotonic()
+        code, said = self._ended(["-q", *tests], self.place / "failures.txt", None)
+        if code == GREEN:
+            return (), time.monotonic() - begun
+        kept = self.place / ".pytest_cache/v/cache/lastfailed"
+        if code != RED or not kept.exists():
+            raise SystemExit(f"the tests of the mutations do not run: pytest ended with {code}\n{said[-2000:]}")
+        return tuple(json.loads(kept.read_text())), time.monotonic() - begun
+
+    def _ended(self, argv: Sequence[str], failures: Path, longest_s: float | None) -> tuple[int | None, str]:
         environment = {
             # not what a pytest that this runs in says to its own workers
             **{name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
             # before any installed jitvault, and for the children of the tests as well
             "PYTHONPATH": f"{self.place}{os.pathsep}{self.place / 'tests'}",
-            # what the checkout's own runs left is used, and a mutant leaves nothing
+            # what the checkout's own runs left is used, and a mutant leaves none
             "PYTHONDONTWRITEBYTECODE": "1",
             ROOT_VARIABLE: str(self.place),
             FAILURES: str(failures),
         }
         # those that the suite leaves out as well
-        argv = [sys.executable, "-m", "pytest", "-p", "mutants.witness", "-p", "no:cacheprovider", "-m", ""]
-        argv += ["-n", "0", "-x", "-q", "--no-header", "--tb=short", *tests]
-        begun = time.monotonic()
-        code, said = _ended(argv, self.place, environment)
-        failed = tuple(failures.read_text().split()) if failures.exists() else ()
-        return Run(code, failed, said, time.monotonic() - begun)
+        return ended(["-p", "mutants.witness", "-m", "", "-W", _PRELOADED, *argv], self.place, environment, longest_s)
 
     def judge(self, mutation: Mutation) -> Verdict:
         """Whether the tests of the mutation turn red by it. That they are green without it was seen before."""
@@ -100,16 +117,6 @@ class Copy:
         return Verdict(mutation, why, "", run.seconds, run.said)
 
 
-def _ended(argv: Sequence[str], where: Path, environment: dict[str, str]) -> tuple[int | None, str]:
-    """Run it as a group of its own, so that a test that hangs leaves no server behind."""
-    output = subprocess.PIPE, subprocess.STDOUT
-    child = subprocess.Popen(
-        argv, cwd=where, env=environment, stdout=output[0], stderr=output[1], text=True, start_new_session=True
-    )
-    try:
-        said, _ = child.communicate(timeout=_LONGEST_S)
-    except subprocess.TimeoutExpired:
-        with suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-        return None, child.communicate()[0]
-    return child.returncode, said
+def is_of(name: str, selection: Sequence[str]) -> bool:
+    """Whether the test of this name runs where these tests are asked for."""
+    return any(name == asked or name.startswith((f"{asked}::", f"{asked}[")) for asked in selection)
