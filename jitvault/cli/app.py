@@ -5,6 +5,7 @@ Only here do failures become messages and exit codes.
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import re
@@ -54,6 +55,7 @@ app = typer.Typer(
 # the exit codes by which a shell reports SIGINT and SIGPIPE
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def _version(value: bool) -> None:
@@ -129,20 +131,40 @@ def _run() -> NoReturn:
             **error.data,
         )
     except (BrokenPipeError, SystemExit):
-        # the reader of our output has gone (typer exits only for that): Python must not complain about it at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
+        # the reader of our output has gone: typer exits only for that
+        _discard_output()
         sys.exit(_BROKEN_PIPE)
     except Exception as error:
         # a bug: only the kind of exception is shown, since its text may contain anything
         if debug:
             raise
-        bug = JitvaultError(f"unexpected {type(error).__name__}")
-        _print_error(str(bug), _with_made_task(bug.hint, bug, placeholders), bug.exit_code, as_json=as_json)
+        failure = _as_failure(error)
+        hint = _with_made_task(failure.hint, failure, placeholders)
+        _print_error(str(failure), hint, failure.exit_code, as_json=as_json)
     # typer returns this code for Ctrl-C
     if code == _INTERRUPTED and "ENDED" not in placeholders:
         hint = placeholders.get("INTERRUPTED", "The next command on the task finishes what was begun.")
         _print_error("interrupted", hint, _INTERRUPTED, as_json=as_json)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _discard_output() -> None:
+    """Leave what cannot be printed: Python would try it once more at exit, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
+
+
+def _as_failure(error: Exception) -> JitvaultError:
+    """Return what a command ends with where nothing expected `error`.
+
+    It is a bug, or the output goes to a disk that is full.
+    """
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        _discard_output()
+        return UsageError(
+            f"{error.filename or 'what the command prints'} cannot be written: {error.strerror}",
+            hint="Free space there, or print elsewhere, and run the command again: what it did before is done.",
+        )
+    return JitvaultError(f"unexpected {type(error).__name__}")
 
 
 def _with_made_task(hint: str, error: JitvaultError, placeholders: Mapping[str, str]) -> str:

@@ -49,6 +49,9 @@ class Documents:
         return self._read(path, query=f"?version={version}")
 
     def _read(self, path: str, query: str = "") -> Stored | None:
+        if path.endswith("/"):
+            # a folder, as `names` gives it: Vault answers with the document of its name, or with a 500
+            return None
         try:
             most = MOST_READ if path.startswith(_BOUNDED) else None
             answer = self._vault.read(f"{MOUNT}/data/{path}", most=most, query=query)

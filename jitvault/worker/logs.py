@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, MutableMapping, Sequence
+from contextlib import suppress
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO, cast
 
 import structlog
 
@@ -27,6 +28,25 @@ class Log(Protocol):
     def error(self, event: str, **values: object) -> Any: ...
 
 
+class _Stderr:
+    """Standard error as the file of the log: a line that cannot be written is lost, and stops no worker.
+
+    The disk may be full, or whoever read the log is gone. Access still has to be renewed and taken away. What was done
+    is in the ledger.
+    """
+
+    def __init__(self) -> None:
+        self._file: TextIO = sys.stderr
+
+    def write(self, text: str) -> None:
+        with suppress(OSError):
+            self._file.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._file.flush()
+
+
 def log_to_stderr(*, as_json: bool, commands: Sequence[str] = ("bao",)) -> Log:
     """Return a logger that threads may share.
 
@@ -38,7 +58,7 @@ def log_to_stderr(*, as_json: bool, commands: Sequence[str] = ("bao",)) -> Log:
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
     )
     logger: Log = structlog.wrap_logger(
-        structlog.WriteLogger(sys.stderr),
+        structlog.WriteLogger(cast(TextIO, _Stderr())),
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),

@@ -163,7 +163,7 @@ class _WorkerThread:
                 raise
             except JitvaultError as error:
                 self._failed(job, error)
-            except Exception as error:  # noqa: BLE001 - an unreadable task must not stop the others
+            except BaseException as error:  # noqa: BLE001 - an unreadable task must not stop the others; Rust panics so
                 self._failed(job, JitvaultError(f"unexpected {type(error).__name__}"))
 
     def _next(self) -> Job | None:

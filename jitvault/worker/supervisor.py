@@ -16,7 +16,7 @@ class Death:
     """Which loop died, and of which error."""
 
     loop: str
-    error: Exception
+    error: BaseException
 
     def as_error(self) -> JitvaultError:
         """Return the error that the worker ends with.
@@ -86,8 +86,8 @@ class Supervisor:
             run()
             if self.stopping.is_set():
                 return
-            error: Exception = JitvaultError("it ended although the worker was not stopping")
-        except Exception as failure:  # noqa: BLE001 - the boundary of a thread: whatever it is, it stops the worker
+            error: BaseException = JitvaultError("it ended although the worker was not stopping")
+        except BaseException as failure:  # noqa: BLE001 - the boundary of a thread: whatever it is, it stops the worker
             error = failure
         with self._lock:
             self.death = self.death or Death(name, error)

@@ -205,3 +205,27 @@ def test_what_was_frozen_stays_so_when_the_key_that_signed_it_is_replaced(rig: R
         rig("operator", "unfreeze", "--agent", "research-agent", "--reason", "it is over", code=None)
         rig.admin.write(f"{key}/config", {"min_decryption_version": 1})
     rig("operator", "grant", spec())
+
+
+def test_a_folder_of_a_documents_name_keeps_nobody_from_reading_the_others(rig: Rig, spec: Spec) -> None:
+    """An operator can make one, and a thief of the worker's token. Vault answers with the document, or with a 500."""
+    held, entity = spec(), rig.entity("operator")
+    token = rig.active(held).token
+    frozen, task = f"freezes/{entity}/x", f"tasks/{held.stem}"
+    left = [frozen, frozen, f"{frozen}/y", f"{task}/y", f"requests/{entity}/{held.stem}/submit/y"]
+    for path in left:
+        rig.put(path, {"x": "y"})
+    try:
+        for who, *command in (
+            ("approver-1", "list"),
+            ("auditor", "status", held.stem),
+            ("operator", "freezes", "--all"),
+            ("operator", "unfreeze", "--agent", "research-agent", "--unseen", "--reason", "over"),
+            ("admin", "tidy", "--older-than", "30d", "--plan"),
+        ):
+            rig.cli(who, *command, worker=False)
+        assert rig("operator", "revoke", "--all", "--yes", "--reason", "x").json["tasks"]
+        assert not rig.is_live(token)
+    finally:
+        for path in left:
+            rig.admin.delete(f"jitvault/metadata/{path}")

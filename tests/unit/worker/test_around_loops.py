@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -40,8 +43,12 @@ def test_the_first_loop_that_dies_stops_all_and_is_the_reason() -> None:
     assert str(error) == "the worker's loop 'dies' ended: the file is not there"
 
 
-@pytest.mark.parametrize("bug", [KeyError("s3cret"), None], ids=["raises", "returns"])
-def test_a_bug_and_a_loop_that_just_ends_stop_the_worker_as_well_and_tell_no_secret(bug: Exception | None) -> None:
+class Panic(BaseException):
+    """As pyo3's, by which Cedar and pydantic tell a bug in Rust: no Exception."""
+
+
+@pytest.mark.parametrize("bug", [KeyError("s3cret"), Panic("s3cret"), None], ids=["raises", "panics", "returns"])
+def test_a_bug_and_a_loop_that_just_ends_stop_the_worker_as_well_and_tell_no_secret(bug: BaseException | None) -> None:
     supervisor = Supervisor()
 
     def ends() -> None:
@@ -83,6 +90,18 @@ def test_for_people_it_is_one_line_as_well(capsys: pytest.CaptureFixture[str]) -
     log_to_stderr(as_json=False).info("task", task="t-1", error="a\x1b[2Jb\nc")
     line = capsys.readouterr().err
     assert line.count("\n") == 1 and "\x1b" not in line and "t-1" in line
+
+
+def test_a_log_whose_disk_is_full_or_whose_reader_is_gone_raises_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    for file in (open(writer, "w"), open("/dev/full", "w")):  # noqa: PTH123, SIM115 - closed as a log is
+        monkeypatch.setattr(sys, "stderr", file)
+        log = log_to_stderr(as_json=True)
+        for _ in range(3):
+            log.warning("said", error="x" * 10_000)
+        with suppress(OSError):
+            file.close()
 
 
 # -- health -------------------------------------------------------------------------------------------------

@@ -97,3 +97,27 @@ def test_a_task_that_the_ledger_lacks_is_tried_again_after_what_passes(error: Ji
     hand._worker = cast(Any, Looker(RunMode()))
     hand._failed(job, error)
     assert (queue.take(time.monotonic() + 60) is not None) is again
+
+
+class Panic(BaseException):
+    """As pyo3's, by which Cedar and pydantic tell a bug in Rust: no Exception."""
+
+
+@pytest.mark.parametrize("bug", [KeyError("s3cret"), Panic("s3cret")], ids=["raises", "panics"])
+def test_a_task_that_nobody_can_handle_costs_no_thread(monkeypatch: pytest.MonkeyPatch, bug: BaseException) -> None:
+    queue, supervisor, told = TaskQueue(1, 1), Supervisor(), list[str]()
+
+    def advance(_worker: object, task_id: str, **_: object) -> None:
+        if task_id == "poisoned":
+            raise bug
+        supervisor.stopping.set()
+        raise WrongState("the other task had its turn")
+
+    monkeypatch.setattr(pool_module, "advance_or_end_lost", advance)
+    looker = Looker(RunMode())
+    log = SimpleNamespace(warning=lambda *_, error, **__: told.append(error))
+    pool = Pool(supervisor, cast(Any, lambda: looker), queue, Health(supervisor), cast(Any, log))
+    pool.want(Job("poisoned", Urgency.END))
+    pool.want(Job("other", Urgency.BACKLOG))
+    _WorkerThread(pool, "advance-1").serve()
+    assert told == [f"unexpected {type(bug).__name__}", "the other task had its turn"]
