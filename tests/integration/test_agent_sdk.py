@@ -418,6 +418,25 @@ def test_a_copy_of_the_process_neither_ends_the_task_nor_keeps_it(rig: Rig, spec
     assert is_over(rig, file)
 
 
+def test_a_copy_keeps_no_task_of_a_killed_process_where_the_system_refuses_a_pidfd(rig: Rig, spec: Spec) -> None:
+    """The holder knows of its caller's end by the pipe alone, which a copy of the caller has as well."""
+    file = spec()
+    code = """
+    def refused(*_):
+        raise OSError
+    os.pidfd_open = refused
+    with task(spec) as t:
+        if os.fork() == 0:
+            time.sleep(600)
+        say(ready=True)
+        time.sleep(600)
+    """
+    with running(rig, code, file) as process:
+        assert said(process) == {"ready": True} and len(rig.task_tokens(file.stem)) == 1
+        process.kill()
+        wait_for(lambda: not rig.task_tokens(file.stem), 5)
+
+
 def test_an_asynchronous_block_ends_with_its_cancellation(rig: Rig, spec: Spec) -> None:
     file = spec()
     code = """

@@ -284,6 +284,8 @@ def test_a_next_token_that_was_lost_on_the_way_ends_the_task_though_its_end_is_h
         assert process.wait(30) == 125
         between.clear()
         assert ended(rig, task) == "completed" and len(starts(said)) == 1 and not rig.task_tokens(task)
+    notes = [event.body.get("note") or "" for event in rig.record(task).events]
+    assert "`jitvault exec` did not receive the token that it unwrapped" in notes
 
 
 def test_at_a_terminal_what_is_typed_reaches_the_program_that_was_started_anew(

@@ -212,6 +212,11 @@ def test_a_lease_that_is_gone_already_is_not_looked_up_before_the_token_is_revok
     late, _ = without_a_token(rig, held)
     rig("operator", "status", file.stem)
     assert [lease.verdict for lease in rig.record(file.stem).leases if lease.lease_id == late] == ["gone"]
+    # a grant reads the stream: only a revocation whose line is known is not repeated
+    rig.granted(spec())
+    assert [op.state for op in rig.operations(file.stem) if (op.kind, op.subject) == ("revoke_lease", late)] == [
+        "settled"
+    ]
     stage.between.clear()
     rig("operator", "complete", file.stem)
     before = stage.between.seen[: stage.between.seen.index(REVOKE_TOKEN)]
