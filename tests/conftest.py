@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from commands import EXAMPLE, SPEC, Cli, Quick, look_for_engines_once, read_each_environment_once, without_limits
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from in_memory import keep_files_in_memory
 from ledgers import address, bind, compile_statements_once, new_place
 from tiers import mark_thorough
@@ -30,6 +30,10 @@ from jitvault.sandbox.world import World, env, provisioned
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 # of `make test`: a law that is broken rarely is found by `make test-all`, with five times the examples
 settings.register_profile("short", settings.get_profile("suite"), max_examples=20)
+# of `make mutants`: that an example fails is enough, and the smallest one takes minutes to find
+settings.register_profile(
+    "mutants", settings.get_profile("suite"), phases=[Phase.explicit, Phase.generate], database=None
+)
 settings.load_profile("suite")
 compile_statements_once()
 look_for_engines_once()

@@ -67,7 +67,8 @@ class Copy:
         """Run some tests up to the first that fails."""
         failures = self.place / "failures.txt"
         failures.unlink(missing_ok=True)
-        argv = ["-n", "0", "-x", "-q", "--no-header", "--tb=short", "-p", "no:cacheprovider", *tests]
+        argv = ["-n", "0", "-x", "-q", "--no-header", "--tb=short", "-p", "no:cacheprovider"]
+        argv += ["--hypothesis-profile=mutants", *tests]
         begun = time.monotonic()
         code, said = self._ended(argv, failures, _LONGEST_S)
         failed = tuple(failures.read_text().split()) if failures.exists() else ()

@@ -262,6 +262,12 @@ def test_a_secret_that_is_typed_slowly_shows_its_first_letters_alone() -> None:
     assert output == b"a hun" + MARKER + b"\n"
 
 
+def test_the_beginning_of_a_secret_behind_another_one_is_held_back_though_a_third_overlaps_both() -> None:
+    stream = masker("0123456789abcdef", "89abcdefpqrstuvwxyz", "pq8899776655").stream()
+    whole = b"".join([stream.feed(b"0123456789abcdefpq"), stream.feed(b"8899776655."), stream.finish()])
+    assert whole == b"[jitvault:pg.password][jitvault:pg.password]."
+
+
 def test_two_streams_of_one_masker_know_nothing_of_each_other() -> None:
     wanted = masker("hunter22")
     output, errors = wanted.stream(), wanted.stream()
