@@ -351,6 +351,7 @@ def test_a_name_in_vault_draws_no_row_and_ends_no_sentence(width: int, name: str
 
 @settings(max_examples=50, deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"])))
+@example("risk low")
 def test_a_name_is_one_word_or_quoted_whole(name: str) -> None:
     found = word(name)
     assert found == name if found[:1] != '"' else json.loads(found) == name
