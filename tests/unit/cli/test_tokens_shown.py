@@ -19,6 +19,8 @@ WRAPPING = {"token": TOKEN, "ttl": 120, "reads": ["database/creds/app-readonly"]
 
 @pytest.fixture(autouse=True)
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    # what is no terminal folds nothing
+    monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "80")
 
 
