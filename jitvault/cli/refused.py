@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from jitvault import shipped_files as shipped
 from jitvault.errors import Denied, JitvaultError, VaultNotServing, VaultRefused, WorkerRefused
-from jitvault.provision.names import KV_MOUNT
 
 _ASK_THE_OPERATOR = (
     "The policies that decided are the worker's, and are not on this host: an operator sees by "
@@ -42,8 +41,6 @@ def hint_for(error: JitvaultError) -> str:
     if error.has_own_hint or isinstance(error, WorkerRefused):
         return error.hint
     needed = needed_groups(error)
-    if needed is None and isinstance(error, VaultRefused) and error.path.startswith(f"{KV_MOUNT}/"):
-        needed = "No group may do that: it takes an administrator's token."
     return f"{needed} {_WHO}" if needed else error.hint
 
 

@@ -69,16 +69,11 @@ def _requested_or_due(worker: WorkerContext, record: TaskRecord) -> EndCause | N
     if request is not None and request.reason is EndReason.INTERCEPTED:
         message = f"{request.by.name} reports: {request.note}"
         worker.ledger.finding(record.task.task_id, REPLACED, message, worker.now())
-    if (
-        request is not None
-        and request.reason is EndReason.COMPLETED
-        and (late := _past_deadline(record, request.written_at))
-    ):
-        return late
-    if request is not None:
-        # a request to cancel has no reason; a task that was granted in the meantime is ended by it
-        return request.ends_task(EndReason.OPERATOR)
-    return _past_deadline(record, worker.now())
+    if request is None:
+        return _past_deadline(record, worker.now())
+    late = _past_deadline(record, request.written_at) if request.reason is EndReason.COMPLETED else None
+    # a request to cancel has no reason; a task that was granted in the meantime is ended by it
+    return late or request.ends_task(EndReason.OPERATOR)
 
 
 def _past_deadline(record: TaskRecord, at: datetime) -> EndCause | None:

@@ -27,6 +27,7 @@ from rig import Rig
 
 from jitvault.cli.access.giving_back import give_back
 from jitvault.cli.access.withdrawal import withdrawn_if_interrupted
+from jitvault.documents.signed import payload_of
 from jitvault.model.revision import Revision
 
 pytestmark = pytest.mark.usefixtures("lab")
@@ -197,10 +198,9 @@ def test_a_program_that_is_stopped_at_the_deadline_has_not_completed_its_task(ri
     stopped = execute(rig, file, "--preset", "postgres", "--", "sleep", "60", code=125)
     assert b"the program was stopped, because task" in stopped.stderr
 
-    def noted() -> list[str]:
-        return [event.body["note"] for event in rig.record(file.stem).events if event.body.get("note")]
-
-    wait_for(lambda: "the program was stopped, because the task was over, and ended with exit code 143" in noted())
+    signed = payload_of(rig.document(f"requests/{rig.entity('research-agent')}/{file.stem}/end"))
+    assert signed["note"] == "the program was stopped, because its access was over, and ended with exit code 143"
+    wait_for(lambda: rig.record(file.stem).task.end_reason)
     assert rig.record(file.stem).task.end_reason == "deadline"
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from importlib.util import cache_from_source
 from pathlib import Path
 
+from mutants.forked_pytest import run_pytest
 from mutants.mutation import ROOT, Mutation
-from mutants.started import ended
 from mutants.witness import FAILURES
 from mutants.witness import ROOT as ROOT_VARIABLE
 
@@ -97,7 +97,9 @@ class Copy:
             FAILURES: str(failures),
         }
         # those that the suite leaves out as well
-        return ended(["-p", "mutants.witness", "-m", "", "-W", _PRELOADED, *argv], self.place, environment, longest_s)
+        return run_pytest(
+            ["-p", "mutants.witness", "-m", "", "-W", _PRELOADED, *argv], self.place, environment, longest_s
+        )
 
     def judge(self, mutation: Mutation) -> Verdict:
         """Whether the tests of the mutation turn red by it. That they are green without it was seen before."""

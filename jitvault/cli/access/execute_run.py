@@ -22,8 +22,6 @@ from jitvault.cli.access.held_access import Access
 from jitvault.cli.views.output import warn
 from jitvault.errors import JitvaultError, NotConfirmed, UsageError, error_like
 
-_STOPPED = "was stopped, because the task was over, and "
-
 
 def run(
     access: Access, command: Sequence[str], inherited: Mapping[str, str], *, is_masked: bool, stop: StopRule
@@ -87,7 +85,8 @@ def _run_once(
         )
         outcome = run_program(access.monitor, program, streams, watch, stop)
         watch.stop()
-        access.note = f"the program {_STOPPED if outcome.over else ''}ended with exit code {outcome.code}"
+        stopped = "was stopped, because its access was over, and " if outcome.over else ""
+        access.note = f"the program {stopped}ended with exit code {outcome.code}"
         end = over_meanwhile(access) if _is_unexplained(outcome) else None
         if not _begins_anew(outcome, end):
             # whoever reads the output may take their time: the access does not wait for them

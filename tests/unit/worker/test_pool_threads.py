@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from test_around_loops import Panic
 
 from jitvault.context import ReadCache, RunMode
 from jitvault.errors import JitvaultError, NotFound, WrongState
@@ -97,10 +98,6 @@ def test_a_task_that_the_ledger_lacks_is_tried_again_after_what_passes(error: Ji
     hand._worker = cast(Any, Looker(RunMode()))
     hand._failed(job, error)
     assert (queue.take(time.monotonic() + 60) is not None) is again
-
-
-class Panic(BaseException):
-    """As pyo3's, by which Cedar and pydantic tell a bug in Rust: no Exception."""
 
 
 @pytest.mark.parametrize("bug", [KeyError("s3cret"), Panic("s3cret")], ids=["raises", "panics"])

@@ -122,10 +122,11 @@ def templates_check(
     chosen = _chosen(template, with_ or [])
     vault = session.administrator(wiring, "templates check")
     outcomes = []
-    for outcome in check_template(vault, wiring.engines, template, chosen, waiting):
-        outcomes.append(outcome)
-        if not json_:
-            print_outcome(outcome, wiring.vault_command)
+    with session.allowed("check a template", "an administrator"):
+        for outcome in check_template(vault, wiring.engines, template, chosen, waiting):
+            outcomes.append(outcome)
+            if not json_:
+                print_outcome(outcome, wiring.vault_command)
     if json_:
         print_outcomes(name, outcomes)
     warn_of_placeholder(template)

@@ -38,7 +38,7 @@ _SERVER.set_forkserver_preload(list(_LIBRARIES))
 _ONE_AT_A_TIME = Lock()
 
 
-def ended(
+def run_pytest(
     arguments: Sequence[str], where: Path, environment: Mapping[str, str], longest_s: float | None
 ) -> tuple[int | None, str]:
     """Run pytest in a group of its own, so that a test that hangs leaves no server behind.
