@@ -8,12 +8,10 @@ Each holds everything a worker or a person has, in one value.
 from __future__ import annotations
 
 import secrets
-import threading
-import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol
 
 from jitvault.errors import CorruptRecord, JitvaultError
 from jitvault.formats.server_product import Release, late_lines
@@ -25,6 +23,7 @@ if TYPE_CHECKING:
     from jitvault.ledger.model import TaskRecord
     from jitvault.model.template import AccessTemplate
     from jitvault.policy.interface import Authorizer
+    from jitvault.vault.facts import Facts
     from jitvault.vault.interface import (
         Documents,
         Hasher,
@@ -55,10 +54,8 @@ class RunMode:
     """Returns True once the process is shutting down; treated like a passed deadline."""
     is_daemon: bool = False
     """Whether loops of this process read the stream all the time and come back to a task when it is due."""
-    cache: ReadCache | None = None
-    """Answers that scheduled renewals may share (`lifecycle/renewal/cached_reads.py`)."""
-    uses_cache: bool = False
-    """Whether this turn is a scheduled renewal that uses the cached answers."""
+    is_scheduled: bool = False
+    """Whether the task is looked at because it is due, and not because of news about it."""
 
     def is_over(self, now: float) -> bool:
         """Return whether nothing new may be started at `now`.
@@ -76,6 +73,7 @@ class WorkerContext:
     """
 
     ledger: Ledger
+    facts: Facts
     sources: Sources
     authorizer: Authorizer
     engines: Mapping[str, Engine]
@@ -202,46 +200,3 @@ class Clock(Protocol):
     def sleep(self, seconds: float) -> None: ...
 
     def monotonic(self) -> float: ...
-
-
-RECENT_S = 1.0
-"""For how long a cached answer may be used at most."""
-
-T = TypeVar("T")
-
-
-class ReadCache:
-    """A cache of Vault's answers for one second.
-
-    The threads of a process share it. An error is not cached: the next caller asks again.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._answers: dict[Hashable, tuple[float, Any]] = {}
-        self._swept = clock()
-
-    def of(self, key: Hashable, ask: Callable[[], T], *, at_most_s: float = RECENT_S) -> T:
-        """Return the cached answer for `key`, or ask and cache it.
-
-        A cached answer is used while it is younger than `at_most_s` seconds, and at most for `RECENT_S`.
-        """
-        now = self._clock()
-        with self._lock:
-            known = self._answers.get(key)
-        if known is not None and now - known[0] < min(at_most_s, RECENT_S):
-            answer: T = known[1]
-            return answer
-        # several threads may ask at once: none waits for another thread's connection
-        answer = ask()
-        with self._lock:
-            # an answer is as old as its question, since a change on the way may not be in it
-            self._answers[key] = (now, answer)
-            self._forget_old(now)
-        return answer
-
-    def _forget_old(self, now: float) -> None:
-        if now - self._swept >= RECENT_S:
-            self._swept = now
-            self._answers = {key: known for key, known in self._answers.items() if now - known[0] < RECENT_S}

@@ -40,9 +40,17 @@ def announce(
     so that the act's audit line is explained: a line of the worker's without an intent is a thief's. `answer` is what
     the act will leave, where somebody compares that later.
     """
-    op = new_operation(worker, kind, subject, task_id=task_id)
-    worker.ledger.keep(operations=[replace(op, state=OpState.SETTLED, answer=answer)], at=worker.now())
+    op = announced(worker, kind, subject, task_id=task_id, answer=answer)
+    worker.ledger.keep(operations=[op], at=worker.now())
     return op.op_id
+
+
+def announced(
+    worker: WorkerContext, kind: OperationKind, subject: str, *, task_id: str | None = None, answer: str | None = None
+) -> OperationRow:
+    """Return the operation that `announce` commits, for a caller that commits it with something else."""
+    op = new_operation(worker, kind, subject, task_id=task_id)
+    return replace(op, state=OpState.SETTLED, answer=answer)
 
 
 def record_answer(worker: WorkerContext, op: OperationRow, state: OpState, answer: object) -> OperationRow:
@@ -81,6 +89,13 @@ def perform(
     state: State | None = task.pop("state", None)
     intent = Change(EventKind.of(kind, OpState.INTENDED), state=state, fields=task, rows=(*rows, op))
     worker.ledger.apply(task_id, intent, claim=claim, at=worker.now(), admission=admission)
+    return carry_out(worker, task_id, claim, op, call)
+
+
+def carry_out(
+    worker: WorkerContext, task_id: str, claim: int, op: OperationRow, call: Callable[[str], T]
+) -> tuple[T, OperationRow]:
+    """Perform an operation whose intent is committed; return and raise like `perform`."""
     try:
         answer = call(op.op_id)
     except OutcomeUnknown as error:

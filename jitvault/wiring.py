@@ -53,7 +53,9 @@ if TYPE_CHECKING:
     from jitvault.policy.cedar import CedarAuthorizer, CurrentPolicies
     from jitvault.settings import Settings
     from jitvault.vault import interface
+    from jitvault.vault.facts import Facts
     from jitvault.vault.login import Login
+    from jitvault.vault.transit import KnownHashes
 
 
 def _refused_token(source: str) -> str:
@@ -123,6 +125,8 @@ class Wiring:
         other._connection = self._connection
         other._at_root = self._at_root
         other.release = self.release
+        other.facts = self.facts
+        other.hashes = self.hashes
         if self.has_worker:
             other.login = self.login
         other.person_token = self.person_token
@@ -202,6 +206,20 @@ class Wiring:
     def release(self) -> ServerRelease:
         """The server's product and version, looked up again from time to time."""
         return ServerRelease(self._at_root)
+
+    @cached_property
+    def facts(self) -> Facts:
+        """What the worker's turns have read, shared by all threads."""
+        from jitvault.vault.facts import Facts
+
+        return Facts()
+
+    @cached_property
+    def hashes(self) -> KnownHashes:
+        """The HMACs that the worker has asked for, shared by all threads."""
+        from jitvault.vault.transit import KnownHashes
+
+        return KnownHashes()
 
     def vault(self, token: Secret | Login | None) -> Vault:
         """Return a client of Vault with this token."""
@@ -468,10 +486,11 @@ class Wiring:
         from jitvault.vault.transit import AuditHash
 
         unregistered = self.worker_without_session
+        device = self.settings.audit_device
         unregistered.ledger.raise_generation(generation.GENERATION)
         self.login.introduce(
             lambda vault: register_session(
-                replace(unregistered, tokens=Tokens(vault), hasher=AuditHash(vault, self.settings.audit_device))
+                replace(unregistered, tokens=Tokens(vault), hasher=AuditHash(vault, device, self.hashes))
             )
         )
         return unregistered
@@ -484,12 +503,13 @@ class Wiring:
         """
         from jitvault.audit.files.configured import ConfiguredSources
         from jitvault.context import RunMode, WorkerContext, never
+        from jitvault.vault.facts import WorkerVault
         from jitvault.vault.identity import Identity
         from jitvault.vault.leases import Leases
         from jitvault.vault.transit import AuditHash, Transit
 
         s = self.settings
-        vault = self.vault(self.login)
+        vault = WorkerVault(self._connection, self.login, self.facts)
         if not s.audit_file:
             raise UsageError("JITVAULT_AUDIT_FILE is not set", hint="Name the file that Vault's audit device writes.")
         documents = Documents(vault)
@@ -498,6 +518,7 @@ class Wiring:
         self.ledger = self.unchecked_ledger
         return WorkerContext(
             ledger=self.ledger,
+            facts=self.facts,
             sources=ConfiguredSources(s.audit_file, namespace=s.vault_namespace or ""),
             authorizer=self.authorizer,
             engines=self.engines,
@@ -505,7 +526,7 @@ class Wiring:
             clock=self.clock,
             tokens=Tokens(vault),
             leases=Leases(vault),
-            hasher=AuditHash(vault, s.audit_device),
+            hasher=AuditHash(vault, s.audit_device, self.hashes),
             signer=Transit(vault),
             documents=documents,
             identity=Identity(vault, s.person_key),

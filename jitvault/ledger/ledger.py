@@ -89,6 +89,7 @@ class Ledger(
     def __init__(self, database: Database) -> None:
         super().__init__(database)
         self._taken = {}
+        self._held = {}
         self._unfinished = set()
         self._moves = threading.local()
 

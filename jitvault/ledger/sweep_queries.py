@@ -70,6 +70,8 @@ class SweepQueries:
     ) -> None:
         """Write untracked credentials, operations and findings in one transaction.
 
+        An operation alone locks nobody else out.
+
         Raises WrongState when `claim` was lost.
         """
 
@@ -92,7 +94,7 @@ class SweepQueries:
                     request_id=finding.request_id or None,
                 )
 
-        self._db.write(unit, alone=True)
+        self._db.write(unit, alone=bool(orphans or findings))
 
     # -- what was found before -------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -56,6 +57,7 @@ class TaskClaims:
 
     _db: Database
     _taken: dict[str, Taken]
+    _held: dict[str, Taken]
     _unfinished: set[str]
 
     @contextmanager
@@ -68,12 +70,17 @@ class TaskClaims:
         """
         taken = self._taken.pop(task_id, None)
         leaves_rest = partial(contains, self._unfinished, task_id)
+        since = taken.at if taken and taken.is_fresh else time.monotonic()
         with held(self._db, _TASK.task_id, task_id, f"task {task_id}", taken=taken, leaves_rest=leaves_rest) as epoch:
+            self._held[task_id] = Taken(epoch, since)
             # not before the claim is ours: until then, the mark is that of another thread
             self._unfinished.discard(task_id)
             if partly:
                 self.leave_rest(task_id)
-            yield epoch
+            try:
+                yield epoch
+            finally:
+                self._held.pop(task_id, None)
 
     def leave_rest(self, task_id: str) -> None:
         """Mark a task claimed here: not everything will be done under the claim.
@@ -83,9 +90,17 @@ class TaskClaims:
         self._unfinished.add(task_id)
 
     def extend(self, task_id: str, claim: int) -> None:
-        """Hold the claim for another 30 s. Raises WrongState when it was lost."""
+        """Hold the claim for another 25 s at least. Raises WrongState when it was lost.
+
+        A claim that was taken or extended less than 5 s ago lasts that long.
+        """
+        known = self._held.get(task_id)
+        if known is not None and known.epoch == claim and known.is_fresh:
+            return
+        now = time.monotonic()
         if not extend(self._db, _TASK.task_id, task_id, claim):
             raise WrongState(f"another process took over task {task_id}", hint="Run the command again.")
+        self._held[task_id] = Taken(claim, now)
 
     def take(self, task_id: str, *, since: int | None = None) -> Turn:
         """Claim a task without waiting, for a later `claim` to continue.

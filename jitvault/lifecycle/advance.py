@@ -29,11 +29,11 @@ from jitvault.errors import (
     VaultUnavailable,
     WrongState,
 )
-from jitvault.ledger.model import Change, TaskRecord
+from jitvault.ledger.model import Change, OperationRow, TaskRecord
 from jitvault.lifecycle.confirmation.seal import has_late_lease
 from jitvault.lifecycle.decision.admit import admit_request
 from jitvault.lifecycle.decision.ancestors import ended_above
-from jitvault.lifecycle.decision.evaluate import admission
+from jitvault.lifecycle.decision.evaluate import Evaluation, admission
 from jitvault.lifecycle.decision.reevaluate import reevaluate, still_grantable
 from jitvault.lifecycle.end_reasons import (
     frozen,
@@ -60,9 +60,9 @@ from jitvault.lifecycle.issuance.unfinished import resolve_unfinished_issue
 from jitvault.lifecycle.read_for_turn import check_tripwires, read_for_turn, revoke_without_stream
 from jitvault.lifecycle.record.due_time import is_due_now
 from jitvault.lifecycle.record.integrity import check_issuable, is_published, problems_of, verify
-from jitvault.lifecycle.renewal.cached_reads import read_up_to, with_cached_reads
 from jitvault.lifecycle.renewal.extend import extend, issue_replacement
 from jitvault.lifecycle.renewal.renew import renew_due
+from jitvault.lifecycle.renewal.shared_turn import read_up_to, shared_turn
 from jitvault.lifecycle.requests.end_documents import end_request, end_request_of_others, entitled
 from jitvault.lifecycle.requests.freezes import check_not_frozen
 from jitvault.lifecycle.requests.grant_requests import (
@@ -81,9 +81,6 @@ from jitvault.model.revision import Revision
 from jitvault.model.states import DELIVERED_STATES, EDGES, EndReason, State
 from jitvault.stream.reading import canary
 
-_JUST_NOW_S = 1.0
-"""A claim that was taken or extended less than this ago is not extended again."""
-
 
 def advance(
     worker: WorkerContext, task_id: str, *, hint: str | None = None, deadline: float | None = None
@@ -98,33 +95,45 @@ def advance(
         worker = worker.until(deadline)
     if hint is not None:
         worker = replace(worker, asked_by=hint)
-    evaluated = admit_request(worker, task_id, hint=hint)
-    with worker.ledger.claim(task_id) as claim:
-        claimed = worker.clock.monotonic()
-        try:
-            verified = verify(worker, task_id, claim)
-        except SecurityFinding:
-            _revoke_despite_contradiction(worker, task_id, claim)
-            raise
-        record = verified.record
-        was_ending = record.task.state is State.ENDING
-        step = Step(go_on=True, evaluated=evaluated, record=record, published=verified.published)
-        try:
-            # Vault may have answered slowly since the claim was taken; a fresh claim lasts for one turn
-            claimed = _extend_claim(worker, task_id, claim, claimed)
-            while (step := _turn_with_retries(worker, task_id, claim, step)).go_on:
-                worker.ledger.extend(task_id, claim)
-        except JitvaultError as error:
-            # publish what was done before the error, if Vault takes it. After a security finding the ledger cannot be
-            # believed, so nothing of it is published. A freeze is also a SecurityFinding, but the ledger is sound then
-            if isinstance(error, Frozen) or not isinstance(error, SecurityFinding):
-                with contextlib.suppress(JitvaultError):
-                    record = _read_after_turns(worker, record, claim, was_ending=was_ending)
-                    _publish(worker, record, claim, claimed, step.decision, error)
-            raise
-        record = _read_after_turns(worker, step.record or record, claim, was_ending=was_ending)
-        _publish(worker, record, claim, claimed, step.decision)
-        return record
+    # what is read for the admission counts for the first turn as well
+    with worker.facts.turn():
+        evaluated = admit_request(worker, task_id, hint=hint)
+        with worker.ledger.claim(task_id) as claim:
+            return _advance_claimed(worker, task_id, claim, evaluated)
+
+
+def _advance_claimed(worker: WorkerContext, task_id: str, claim: int, evaluated: Evaluation | None) -> TaskRecord:
+    """Do everything that is due for a task that is claimed here, publish it, and return its record.
+
+    `evaluated` is the decision about a request that was admitted just now.
+    """
+    try:
+        verified = verify(worker, task_id, claim)
+    except SecurityFinding:
+        _revoke_despite_contradiction(worker, task_id, claim)
+        raise
+    record = verified.record
+    was_ending = record.task.state is State.ENDING
+    step = Step(go_on=True, evaluated=evaluated, record=record, published=verified.published)
+    try:
+        # Vault may have answered slowly since the claim was taken; a fresh claim lasts for one turn
+        worker.ledger.extend(task_id, claim)
+        step = _turn_with_retries(worker, task_id, claim, step)
+        while step.go_on:
+            worker.ledger.extend(task_id, claim)
+            with worker.facts.turn():
+                step = _turn_with_retries(worker, task_id, claim, step)
+    except JitvaultError as error:
+        # publish what was done before the error, if Vault takes it. After a security finding the ledger cannot be
+        # believed, so nothing of it is published. A freeze is also a SecurityFinding, but the ledger is sound then
+        if isinstance(error, Frozen) or not isinstance(error, SecurityFinding):
+            with contextlib.suppress(JitvaultError):
+                record = _read_after_turns(worker, record, claim, was_ending=was_ending)
+                _publish(worker, record, claim, step.decision, error)
+        raise
+    record = _read_after_turns(worker, step.record or record, claim, was_ending=was_ending)
+    _publish(worker, record, claim, step.decision, intent=step.publication)
+    return record
 
 
 def _turn(worker: WorkerContext, task_id: str, claim: int, last: Step) -> Step:
@@ -153,26 +162,14 @@ def _turn(worker: WorkerContext, task_id: str, claim: int, last: Step) -> Step:
             assert_never(never)
 
 
-def _extend_claim(worker: WorkerContext, task_id: str, claim: int, since: float) -> float:
-    """Extend the claim unless it is fresh, and return when it was last ours.
-
-    `since` and the returned time are by the worker's monotonic clock: at `since` the claim is known to have been ours.
-    Raises WrongState where another process has taken the task over.
-    """
-    now = worker.clock.monotonic()
-    if now - since < _JUST_NOW_S:
-        return since
-    worker.ledger.extend(task_id, claim)
-    return now
-
-
 def _publish(
     worker: WorkerContext,
     record: TaskRecord,
     claim: int,
-    since: float,
     decision: RequestDecision | None,
     error: JitvaultError | None = None,
+    *,
+    intent: OperationRow | None = None,
 ) -> None:
     """Publish the task's state to Vault while this process holds its claim.
 
@@ -183,11 +180,11 @@ def _publish(
     task_id = record.task.task_id
     # a ledger that accepts no writes gives no other process the claim either
     with contextlib.suppress(LedgerUnavailable):
-        since = _extend_claim(worker, task_id, claim, since)
-    publish(worker, record, decision, error)
+        worker.ledger.extend(task_id, claim)
+    publish(worker, record, decision, error, intent=intent)
     try:
         with contextlib.suppress(LedgerUnavailable):
-            _extend_claim(worker, task_id, claim, since)
+            worker.ledger.extend(task_id, claim)
     except WrongState:
         publish(worker, worker.record(task_id), None)
         raise
@@ -219,7 +216,7 @@ def _read_after_turns(worker: WorkerContext, record: TaskRecord, claim: int, *, 
     record = worker.ledger.refreshed(record)
     if was_ending and record.task.state in (State.ENDING, State.CONFIRMED):
         # the access is already revoked, so a note that cannot be read must not hold up the published proof
-        with contextlib.suppress(VaultUnavailable, VaultRefused):
+        with contextlib.suppress(VaultUnavailable, VaultRefused), worker.facts.turn():
             record_end_notes(worker, record, claim)
         record = worker.ledger.refreshed(record)
     return record
@@ -301,14 +298,14 @@ def _decide_or_grant(worker: WorkerContext, record: TaskRecord, claim: int, last
     check_not_frozen(worker, record)
     try:
         grant_admission = admission(worker, Revision.of(record.revision.body), decision)
-        issue(worker, record, claim, decision.policy.obligations, admission=grant_admission)
+        publication = issue(worker, record, claim, decision.policy.obligations, admission=grant_admission)
     except InvalidInput:
         # its parent task ended between the committed intent and the token's creation
         unfinished = worker.record(record.task.task_id)
         if unfinished.task.state is State.ISSUING:
             _resume_issue(worker, unfinished, claim)
         raise
-    return Step(decision=decision)
+    return Step(decision=decision, publication=publication)
 
 
 def _resume_issue(worker: WorkerContext, record: TaskRecord, claim: int) -> Step:
@@ -326,8 +323,7 @@ def _resume_issue(worker: WorkerContext, record: TaskRecord, claim: int) -> Step
     check_attempt_due(worker, record, claim)
     check_issuable(worker, record, claim)
     canary(worker)
-    issue(worker, record, claim, decision.policy.obligations)
-    return Step()
+    return Step(publication=issue(worker, record, claim, decision.policy.obligations))
 
 
 def _replace_token(worker: WorkerContext, record: TaskRecord, claim: int, trips: Sequence[TripwireHit]) -> Step:
@@ -340,17 +336,18 @@ def _replace_token(worker: WorkerContext, record: TaskRecord, claim: int, trips:
         record = resolve_unfinished_issue(worker, record, claim)
     why = why_end_replacing(worker, record, trips)
     if why is None:
-        why = issue_replacement(worker, record, claim)
-    if why is None:
-        return Step()
+        issued = issue_replacement(worker, record, claim)
+        if isinstance(issued, OperationRow):
+            return Step(publication=issued)
+        why = issued
     return _end(worker, worker.record(record.task.task_id), claim, why=why)
 
 
 def _renew_or_end(worker: WorkerContext, record: TaskRecord, claim: int) -> Step:
     """Renew a delivered task while everything holds, else end it at once."""
-    # what was read a moment ago is enough to find a reason to end; `worker` reads anew, and alone acts
-    reader = with_cached_reads(worker)
-    if is_due_now(worker, record) and why_end_blind(reader, record) is None:
+    with shared_turn(worker):
+        waits_for_stream = is_due_now(worker, record) and why_end_blind(worker, record) is None
+    if waits_for_stream:
         # Nothing is renewed on a stream that lags or belongs to another Vault, and an agent counts as silent only once
         # the stream was read up to now. A task that ends without evidence from the stream does not wait for it.
         try:
@@ -361,7 +358,8 @@ def _renew_or_end(worker: WorkerContext, record: TaskRecord, claim: int) -> Step
         # the stream may have shown lines of the task, up to the canary
         record = worker.ledger.refreshed(record)
     record, trips = check_tripwires(worker, record)
-    why = why_end(reader, record, trips)
+    with shared_turn(worker):
+        why = why_end(worker, record, trips)
     if why is None:
         if record.task.state is State.ISSUED and unwrapped(worker, record):
             record = _apply(worker, record, claim, EventKind.UNWRAPPED, NOTHING, State.ACTIVE)

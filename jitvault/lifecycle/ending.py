@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from jitvault.backoff import doubled, jittered
 from jitvault.context import WorkerContext
 from jitvault.documents.published_task import PublishedDocument
-from jitvault.ledger.model import Change, CheckRow, TaskRecord
+from jitvault.ledger.model import Change, CheckRow, OperationRow, TaskRecord
 from jitvault.lifecycle.confirmation.confirm import judge, record_judgement
 from jitvault.lifecycle.confirmation.evidence import collect_evidence, collect_reconciled, tokens_of
 from jitvault.lifecycle.confirmation.force import close_without_proof, force_revoke
@@ -51,15 +51,16 @@ class Step:
 
     This is besides what the turn wrote to the ledger. `go_on` asks for another turn at once. `evaluated` is the
     evaluation by which the request was admitted just now. `record` is the task as it is now, where the turn knows
-    that; before the first turn it was verified just now, and `published` is what was published of it. `tries` and
-    `waits` count the retries and the quiet seconds so far. `forced` says that Vault was made to forget the task's
-    leases.
+    that; before the first turn it was verified just now, and `published` is what was published of it. `publication` is
+    the intent to publish what the turn did, where it is committed already. `tries` and `waits` count the retries and
+    the quiet seconds so far. `forced` says that Vault was made to forget the task's leases.
     """
 
     go_on: bool = False
     evaluated: Evaluation | None = None
     record: TaskRecord | None = None
     published: PublishedDocument | None = None
+    publication: OperationRow | None = None
     decision: RequestDecision | None = None
     tries: int = 0
     waits: int = 0

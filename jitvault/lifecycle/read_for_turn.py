@@ -75,7 +75,7 @@ def _needs_no_stream(worker: WorkerContext, record: TaskRecord) -> bool:
     """
     if not worker.mode.is_daemon:
         return False
-    is_renewal = worker.mode.cache is not None and record.task.state in DELIVERED_STATES
+    is_renewal = worker.mode.is_scheduled and record.task.state in DELIVERED_STATES
     return is_renewal or record.task.state in BEFORE_GRANT
 
 

@@ -84,7 +84,7 @@ def read_on(worker: WorkerContext, source: Source) -> bool:
     Returns False where there was nothing new. Raises AuditUntrusted where the source cannot be read.
     """
     reading = worker.ledger.readings().get(source.name)
-    return reading is not None and _counts(source, reading) and _read_on(worker, source, reading)
+    return reading is not None and is_counting(source, reading) and _read_on(worker, source, reading)
 
 
 def canary(worker: WorkerContext, *, patience_s: float | None = None) -> Canary:
@@ -122,12 +122,13 @@ def register_session(worker: WorkerContext) -> bool:
     """Record this worker's token by its HMAC; return whether the salt is new.
 
     Operation ids count only in lines of recorded sessions. The HMAC of a constant shows whether the device still has
-    the salt of all earlier lines. If the salt is new, every source begins a new segment, and a finding of no task
+    the salt of all earlier lines; what is remembered of it is asked for anew. If the salt is new, every source begins a new segment, and a finding of no task
     reports it. Where Vault refuses to hash, nothing is trusted, and access can still be revoked.
     """
     me = worker.tokens.lookup_self()
     now = worker.now()
     is_anew = False
+    worker.hasher.forget()
     _check_product(worker, now)
     with suppress(AuditUntrusted):
         is_anew = worker.ledger.record_salt(worker.hasher.hash(f"jitvault/{worker.installation}"), now)
@@ -169,7 +170,7 @@ class _Search:
         for source in worker.sources.present():
             # an unreadable source raises again when it is searched
             with suppress(AuditUntrusted):
-                if not _counts(source, self._reading(source)):
+                if not is_counting(source, self._reading(source)):
                     self._search_from[source.name] = source.end()
 
     @property
@@ -230,7 +231,7 @@ class _Search:
         reading = self._reading(source)
         if not reading.position.identity and not source.passing and not source.end().identity:
             raise AuditMissing(f"the audit file {source.name} cannot be read: No such file or directory")
-        counts = _counts(source, reading)
+        counts = is_counting(source, reading)
         if not counts and not self._shows(source, expected):
             return None
         if not counts:
@@ -276,7 +277,7 @@ def _has_news(source: Source, reading: SourceReading | None) -> bool:
     return False
 
 
-def _counts(source: Source, reading: SourceReading) -> bool:
+def is_counting(source: Source, reading: SourceReading) -> bool:
     """Return whether a source is trusted and continues where it was read to."""
     return reading.vouched and source.continues(reading.position)
 

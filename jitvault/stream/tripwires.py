@@ -101,5 +101,5 @@ def _hashed_leases(worker: WorkerContext, record: TaskRecord, trail: AuditTrail)
     if not any(is_refused_lease_act(o) and o.subject.startswith("hmac-") for o in trail.observations):
         return frozenset()
     with suppress(JitvaultError):
-        return frozenset(worker.hasher.hash(lease.lease_id) for lease in record.leases[:_MOST_HASHED])
+        return frozenset(worker.hasher.remembered(lease.lease_id) for lease in record.leases[:_MOST_HASHED])
     return frozenset()

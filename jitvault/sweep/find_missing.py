@@ -95,7 +95,7 @@ def _explained(
     names = {owned.subject}
     if isinstance(row, LeaseRow):
         expires_at = _expiry(worker, record, row)
-        names.add(worker.hasher.hash(row.lease_id))
+        names.add(worker.hasher.remembered(row.lease_id))
         grant = next((g for g in record.grants if g.grant_id == row.grant_id), None)
         token_is_gone = grant is None or not is_any_live(worker, [grant])
     else:

@@ -59,7 +59,7 @@ def prove_untracked(
     worker.ledger.extend_sweep(claim)
     ids = [orphan.lease_id for orphan in orphans]
     trail = worker.ledger.untracked_trail(ids)
-    errors = frozenset(said for error in _GONE for said in (error, worker.hasher.hash(error)))
+    errors = frozenset(said for error in _GONE for said in (error, worker.hasher.remembered(error)))
     ops: dict[str, list[OperationRow]] = {lease_id: [] for lease_id in ids}
     for op in worker.ledger.operations_on(ids):
         ops[op.subject].append(op)
@@ -70,7 +70,7 @@ def prove_untracked(
             lease_id=orphan.lease_id,
             kind=orphan.kind,
             mount="auth/token" if orphan.kind == "token" else orphan.path.partition("/")[0],
-            hashed=worker.hasher.hash(orphan.lease_id),
+            hashed=worker.hasher.remembered(orphan.lease_id),
             live_ops=frozenset(
                 op.op_id for op in own if op.kind == OperationKind.LOOKUP_UNTRACKED and op.answer == LookupAnswer.LIVE
             ),

@@ -152,6 +152,12 @@ class Hasher(Protocol):
 
     def hash(self, value: str) -> str: ...
 
+    def remembered(self, value: str) -> str:
+        """Return the HMAC of a value that is no secret, of the salt that was in use when `forget` was last called."""
+        ...
+
+    def forget(self) -> None: ...
+
 
 class Signer(Protocol):
     """Signatures by Transit keys."""

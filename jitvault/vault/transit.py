@@ -14,6 +14,7 @@ from jitvault.errors import AuditUntrusted, VaultRefused, VaultRejected
 from jitvault.vault.client import Vault
 
 MOUNT = "jitvault-transit"
+_MOST_KNOWN = 4096
 _NO_KEY = "signing key not found"
 _NO_KEY_HINT = (
     "An administrator runs `jitvault init` again: it makes a key for each member that jitvault's groups have then. For "
@@ -59,6 +60,17 @@ class Transit:
         return {int(v): str(k["public_key"]) for v, k in keys.items() if int(v) >= usable}
 
 
+class KnownHashes:
+    """HMACs of the audit device's present salt, shared by the threads of a process."""
+
+    def __init__(self) -> None:
+        self.by_value: dict[str, str] = {}
+
+    def forget(self) -> None:
+        """Have every HMAC made anew, also those that are being made at this moment."""
+        self.by_value = {}
+
+
 class AuditHash:
     """`sys/audit-hash/<device>`; needs `update` on that path and no sudo.
 
@@ -66,9 +78,27 @@ class AuditHash:
     namespace.
     """
 
-    def __init__(self, vault: Vault, device: str) -> None:
+    def __init__(self, vault: Vault, device: str, known: KnownHashes | None = None) -> None:
         self._vault = vault.at_root()
         self.device = device
+        self._known = known or KnownHashes()
+
+    def remembered(self, value: str) -> str:
+        """Return the HMAC of a value that is no secret, without a request where it is known.
+
+        Raises AuditUntrusted like `hash`.
+        """
+        # those that are known now: an HMAC that was asked for before `forget` is not kept after it
+        known = self._known.by_value
+        if value not in known:
+            if len(known) >= _MOST_KNOWN:
+                known.clear()
+            known[value] = self.hash(value)
+        return known[value]
+
+    def forget(self) -> None:
+        """Forget what is remembered, because the device may have another salt."""
+        self._known.forget()
 
     def hash(self, value: str) -> str:
         """Return `hmac-sha256:…` of `value` with the device's current salt.

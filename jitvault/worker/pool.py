@@ -187,9 +187,7 @@ class _WorkerThread:
         if turn is not Turn.OURS:
             self._leave(job, turn)
             return
-        if not job.if_due:
-            # there is news about the task: read everything, without the cache
-            worker = replace(worker, mode=replace(worker.mode, cache=None))
+        worker = replace(worker, mode=replace(worker.mode, is_scheduled=job.if_due))
         patience_s = 0.0 if job.hurry else PATIENCE_S
         until = worker.clock.monotonic() + patience_s
         with worker.ledger.moves() as moved:

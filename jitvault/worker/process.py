@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from threading import Event
 from types import FrameType
 
-from jitvault.context import ReadCache, WorkerContext
+from jitvault.context import WorkerContext
 from jitvault.errors import JitvaultError, LedgerUnavailable
 from jitvault.lifecycle.requests.publish_templates import publish_templates
 from jitvault.settings import Settings
@@ -167,13 +167,12 @@ def work(settings: Settings, plan: Plan, log: Log, goes_on: Callable[[Started], 
 def context_factory(wiring: Wiring) -> Callable[[], WorkerContext]:
     """Return a function that makes a worker context for one thread.
 
-    Each has its own connections; login, active node and cached reads are shared.
+    Each has its own connections; login, active node and facts are shared.
     """
-    cache = ReadCache()
 
     def hire() -> WorkerContext:
         worker = wiring.for_thread().worker_without_session
-        return replace(worker, mode=replace(worker.mode, is_daemon=True, cache=cache))
+        return replace(worker, mode=replace(worker.mode, is_daemon=True))
 
     return hire
 

@@ -81,7 +81,7 @@ def judge(worker: WorkerContext, found: Evidence) -> TaskJudgement:
     wrapped = found.open_questions(worker).wrapped
     about_wrapped = ask_targets(worker, found, wrapped)
     by_lease = {read.lease_id: about_wrapped.get(read.line) for read in wrapped if read.lease_id}
-    hashed = cache(worker.hasher.hash)
+    hashed = cache(worker.hasher.remembered)
     grants: list[GrantRow] = []
     leases: list[LeaseRow] = []
     checks: list[CheckRow] = []

@@ -41,7 +41,7 @@ def why_proof_fails_now(worker: WorkerContext, evidence: Evidence) -> str | None
         return evidence_in_words(unproven)
     if not is_complete(worker, record, evidence.trail):
         return "the stream shows a lease that was not judged"
-    hashed = cache(worker.hasher.hash)
+    hashed = cache(worker.hasher.remembered)
     for grant in record.grants:
         if not is_never_issued(grant):
             token = judge_token(hashed, evidence, grant)

@@ -79,9 +79,9 @@ def _loads(
     own share.
     """
     since = worker.now() - FINDINGS_COUNT_FOR
-    if not worker.mode.uses_cache or worker.mode.cache is None:
+    if not worker.facts.is_shared:
         return worker.ledger.load(agent, owner, templates, besides=spec.id, since=since)
-    whole = worker.mode.cache.of(
+    whole = worker.facts.of(
         ("load", agent, owner, *templates),
         lambda: worker.ledger.load(agent, owner, templates, besides="", since=since),
     )

@@ -14,14 +14,23 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from jitvault.audit.create_intent import ttl_word
+from jitvault.audit.observation import Observation
 from jitvault.context import WorkerContext, new_id
 from jitvault.documents.paths import inbox_path
-from jitvault.errors import JitvaultError, OutcomeUnknown, SecurityFinding, WrongState
+from jitvault.errors import (
+    JitvaultError,
+    OutcomeUnknown,
+    SecurityFinding,
+    VaultRefused,
+    VaultUnavailable,
+    WrongState,
+)
 from jitvault.formats.rfc3339 import rfc3339
 from jitvault.formats.time_window import format_duration
 from jitvault.ledger.model import Change, GrantAdmission, GrantRow, OperationRow, OpState, TaskRecord
 from jitvault.lifecycle.decision.ancestors import cap_to_ancestors, check_above, check_room
 from jitvault.lifecycle.decision.template_gate import check_provable
+from jitvault.lifecycle.requests.publish import announced_publication
 from jitvault.model.connection import uses_as_word
 from jitvault.model.event_bodies import Delivered, TokenCreated, Unanswered
 from jitvault.model.grant_terms import Terms, grant_terms
@@ -31,8 +40,9 @@ from jitvault.model.states import State, Verdict
 from jitvault.model.token_limits import TokenLimits
 from jitvault.model.ttl import early_end, least, needs_renewal, next_look, renew_at
 from jitvault.model.vault_access import cap_of, data_by_path, role_name, smallest_cap
-from jitvault.operations import announce, perform, record_answer
+from jitvault.operations import announce, carry_out, new_operation, perform, record_answer
 from jitvault.policy.decision import Obligations
+from jitvault.stream.own_lines import OwnLines
 from jitvault.vault.interface import TokenFacts, WrappedToken
 
 MAX_ATTEMPTS = 3
@@ -45,8 +55,8 @@ def issue(
     obligations: Obligations,
     *,
     admission: GrantAdmission | None = None,
-) -> None:
-    """Create, check and deliver the task's token.
+) -> OperationRow:
+    """Create, check and deliver the task's token; return the committed intent to publish that.
 
     The task is `issued` afterwards. `obligations` are those of the decision that permits the issue. `admission` checks
     inside the transaction what that decision rests on; it is given for a task that had no access before. Before
@@ -61,6 +71,7 @@ def issue(
         revision, now, cap_to_ancestors(worker, revision, now, obligations), until=record.task.ends_at
     )
     grant = _new_grant(worker, record, revision, granted, now)
+    lines = OwnLines(worker)
     wrapped, operation = perform(
         worker,
         record.task.task_id,
@@ -75,30 +86,66 @@ def issue(
         # should this process die here, the next one goes on as soon as this claim is over
         due_at=now,
     )
-    known = replace(
+    known = _named(worker, grant, wrapped, lines.creation(operation.op_id))
+    try:
+        facts = _looked_up(worker, revision, known)
+    except (SecurityFinding, VaultRefused, VaultUnavailable):
+        _commit_created(worker, known, operation, wrapped, claim)
+        raise
+    if facts is None:
+        raise _take_back_name(worker, grant, operation, claim)
+    dated = replace(known, issued_at=facts.issued_at, expires_at=facts.expires_at)
+    inbox = inbox_path(revision.recipient.entity, record.task.task_id)
+    delivery = new_operation(worker, OperationKind.DELIVER, inbox, task_id=record.task.task_id)
+    _commit_created(worker, dated, operation, wrapped, claim, delivery)
+    return _deliver(worker, revision, dated, wrapped, claim, delivery, ends_at=granted.ends_at)
+
+
+def _named(worker: WorkerContext, grant: GrantRow, wrapped: WrappedToken, line: Observation | None) -> GrantRow:
+    """Return the grant with its token, and with the HMACs by which the audit stream names it.
+
+    `line` is the line of the token's creation, where it is there already.
+    """
+    hashed = worker.hasher.hash
+    return replace(
         grant,
         wrapped_accessor=wrapped.wrapped_accessor,
-        accessor_hmac=worker.hasher.hash(wrapped.wrapped_accessor),
-        wrapping_hmac=worker.hasher.hash(wrapped.wrapping_token.reveal()),
+        accessor_hmac=line.subject if line else hashed(wrapped.wrapped_accessor),
+        wrapping_hmac=line.alias if line else hashed(wrapped.wrapping_token.reveal()),
         creation_path=wrapped.creation_path,
         verdict=Verdict.LIVE,
     )
+
+
+def _looked_up(worker: WorkerContext, revision: Revision, grant: GrantRow) -> TokenFacts | None:
+    """Return what Vault says of the token, None where it has none of this grant.
+
+    Raises SecurityFinding where that is not what was requested.
+    """
+    facts = worker.tokens.lookup_accessor(grant.wrapped_accessor or "")
+    if facts is None or facts.meta.get("jitvault_grant") != grant.grant_id:
+        return None
+    _check_token(worker, revision, grant, facts)
+    return facts
+
+
+def _commit_created(
+    worker: WorkerContext, grant: GrantRow, operation: OperationRow, wrapped: WrappedToken, claim: int, *next_ops: OperationRow
+) -> None:
+    """Commit which token was created, with the intents of what is done with it next.
+
+    Where another process took the task over, the token is revoked, and WrongState is raised.
+    """
     created = Change(
         EventKind.TOKEN_CREATED,
-        TokenCreated(grant=grant.grant_id, op=operation.op_id, accessor=known.accessor_hmac),
-        rows=(known, operation),
+        TokenCreated(grant=grant.grant_id, op=operation.op_id, accessor=grant.accessor_hmac),
+        rows=(grant, operation, *next_ops),
     )
     try:
-        worker.ledger.apply(record.task.task_id, created, claim=claim, at=worker.now())
+        worker.ledger.apply(grant.task_id, created, claim=claim, at=worker.now())
     except WrongState:
         _revoke_overtaken(worker, wrapped)
         raise
-    facts = worker.tokens.lookup_accessor(wrapped.wrapped_accessor)
-    if facts is None or facts.meta.get("jitvault_grant") != grant.grant_id:
-        raise _take_back_name(worker, grant, operation, claim)
-    _check_token(worker, revision, known, facts)
-    dated = replace(known, issued_at=facts.issued_at, expires_at=facts.expires_at)
-    _deliver(worker, revision, dated, wrapped, claim, ends_at=granted.ends_at)
 
 
 def _new_grant(
@@ -143,7 +190,7 @@ def _requested_values(worker: WorkerContext, revision: Revision, step_s: int) ->
     """
     policies = sorted({entry.policy for entry in revision.access})
     ttl = ttl_word(step_s)
-    hashed = worker.hasher.hash
+    hashed = worker.hasher.remembered
     return {"policies": {policy: hashed(policy) for policy in policies}, "ttl": {ttl: hashed(ttl)}}
 
 
@@ -239,11 +286,18 @@ def _check_token(worker: WorkerContext, revision: Revision, grant: GrantRow, fac
 
 
 def _deliver(
-    worker: WorkerContext, revision: Revision, grant: GrantRow, wrapped: WrappedToken, claim: int, *, ends_at: datetime
-) -> None:
-    """Put the wrapped token into the inbox, and commit the delivery.
+    worker: WorkerContext,
+    revision: Revision,
+    grant: GrantRow,
+    wrapped: WrappedToken,
+    claim: int,
+    delivery: OperationRow,
+    *,
+    ends_at: datetime,
+) -> OperationRow:
+    """Put the wrapped token into the inbox, commit the delivery, and return the intent of its publication.
 
-    The task is `issued` by that commit.
+    The task is `issued` by that commit. `delivery` is the committed intent to deliver.
     """
     task_id = grant.task_id
     message: dict[str, Any] = {
@@ -263,51 +317,48 @@ def _deliver(
             }
         ],
     }
-    to = revision.recipient.entity
-    inbox = inbox_path(to, task_id)
-    _, operation = perform(
-        worker,
-        task_id,
-        claim,
-        OperationKind.DELIVER,
-        inbox,
-        lambda op: _put(worker, task_id, claim, inbox, message, op),
-        rows=(grant,),
-    )
+    _, operation = carry_out(worker, task_id, claim, delivery, lambda op: _put(worker, delivery, claim, message, op))
+    publication = announced_publication(worker, task_id)
     delivered = replace(grant, delivered=True)
     expired_at = early_end(grant.expires_at, grant.renew_at, ends_at)
     change = Change(
         EventKind.DELIVERED,
-        Delivered(grant=grant.grant_id, to=to, expires_at=message["expires_at"], ends_at=message["ends_at"]),
+        Delivered(
+            grant=grant.grant_id,
+            to=revision.recipient.entity,
+            expires_at=message["expires_at"],
+            ends_at=message["ends_at"],
+        ),
         state=State.ISSUED,
         fields={
             "due_at": next_look(ends_at, expired_at, grant.renew_at, grant.unwrap_deadline),
             "ends_at": ends_at,
         },
-        rows=(delivered, operation),
+        rows=(delivered, operation, publication),
     )
     try:
         worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
     except WrongState:
-        _empty(worker, task_id, inbox, message)
+        _empty(worker, delivery, message)
         raise
+    return publication
 
 
-def _put(worker: WorkerContext, task_id: str, claim: int, inbox: str, message: Mapping[str, Any], op: str) -> None:
+def _put(worker: WorkerContext, delivery: OperationRow, claim: int, message: Mapping[str, Any], op: str) -> None:
     """Deliver the message if this process still holds the task's claim.
 
     The commit of the intent may have taken longer than a claim lives.
     """
-    worker.ledger.extend(task_id, claim)
-    worker.documents.deliver(inbox, message, op=op)
+    worker.ledger.extend(message["task_id"], claim)
+    worker.documents.deliver(delivery.subject, message, op=op)
 
 
-def _empty(worker: WorkerContext, task_id: str, inbox: str, message: Mapping[str, Any]) -> None:
+def _empty(worker: WorkerContext, delivery: OperationRow, message: Mapping[str, Any]) -> None:
     """Remove the wrapping token from an inbox.
 
     This is done after another process took the task over. The worker may write to an inbox but not delete from it, so
     it writes an empty message. Vault keeps only one version of a document in an inbox.
     """
     with suppress(JitvaultError):
-        op = announce(worker, OperationKind.DELIVER, inbox, task_id=task_id)
-        worker.documents.deliver(inbox, {**message, "wrapping": []}, op=op)
+        op = announce(worker, OperationKind.DELIVER, delivery.subject, task_id=delivery.task_id)
+        worker.documents.deliver(delivery.subject, {**message, "wrapping": []}, op=op)

@@ -17,7 +17,7 @@ from msgspec import structs
 from jitvault.context import WorkerContext
 from jitvault.errors import Denied, InvalidInput, JitvaultError, NotConfirmed, WrongState
 from jitvault.formats.time_window import format_duration
-from jitvault.ledger.model import Change, GrantRow, Row, TaskRecord
+from jitvault.ledger.model import Change, GrantRow, OperationRow, Row, TaskRecord
 from jitvault.lifecycle.confirmation.confirm import TaskJudgement, judge
 from jitvault.lifecycle.confirmation.evidence import collect_reconciled
 from jitvault.lifecycle.decision.ancestors import cap_to_ancestors, check_extends
@@ -26,7 +26,7 @@ from jitvault.lifecycle.decision.template_gate import check_provable
 from jitvault.lifecycle.issuance.attempts import check_attempt_due
 from jitvault.lifecycle.issuance.issue import MAX_ATTEMPTS, issue
 from jitvault.lifecycle.record.integrity import check_issuable
-from jitvault.lifecycle.renewal.cached_reads import with_cached_reads
+from jitvault.lifecycle.renewal.shared_turn import shared_turn
 from jitvault.lifecycle.requests.publish import publish
 from jitvault.lifecycle.requests.reader import ExtensionRequest, extension_requests
 from jitvault.lifecycle.revocation.results import next_try
@@ -84,8 +84,9 @@ def extend(worker: WorkerContext, record: TaskRecord, claim: int) -> TaskRecord:
     The caller has just checked that the task may go on. Afterwards the task may be `issuing`; then `issue_replacement`
     goes on with it.
     """
-    # cached reads only find out that there is no request; the decision reads everything fresh
-    asked = None if worker.is_late() else _open_request(with_cached_reads(worker), record)
+    # what others read only shows that there is no request; the decision reads everything anew
+    with shared_turn(worker):
+        asked = None if worker.is_late() else _open_request(worker, record)
     if asked is None:
         return record
     if asked.request.cancels is not None:
@@ -106,11 +107,11 @@ def extend(worker: WorkerContext, record: TaskRecord, claim: int) -> TaskRecord:
 _AGAIN = "The task continues until its deadline. Ask for what is permitted, or have another task granted."
 
 
-def issue_replacement(worker: WorkerContext, record: TaskRecord, claim: int) -> EndCause | None:
+def issue_replacement(worker: WorkerContext, record: TaskRecord, claim: int) -> EndCause | OperationRow:
     """Revoke the token that an extension replaces, and issue the next one.
 
-    The caller has settled what an unfinished run may have made of the next token. Returns why the task has to end where
-    no token can be issued. Raises NotConfirmed while the former token is not proven dead.
+    The caller has settled what an unfinished run may have made of the next token. Returns the committed intent to
+    publish that, or why the task has to end where no token can be issued. Raises NotConfirmed while the former token is not proven dead.
     """
     extension = next(body for _, body in said(reversed(record.events), Extended))
     if is_replaced_token_unproven(record):
@@ -127,10 +128,9 @@ def issue_replacement(worker: WorkerContext, record: TaskRecord, claim: int) -> 
     canary(worker)
     try:
         # the cap on the window was checked for the whole window already: counted from now on it would be wrong
-        issue(worker, record, claim, structs.replace(extension.decision.obligations, max_window_s=None))
+        return issue(worker, record, claim, structs.replace(extension.decision.obligations, max_window_s=None))
     except InvalidInput as error:
         return EndCause(reason=EndReason.ISSUE_FAILED, note=str(error))
-    return None
 
 
 def _open_request(worker: WorkerContext, record: TaskRecord) -> _Requested | None:

@@ -20,7 +20,7 @@ from jitvault.errors import (
     VaultRejected,
     VaultUnavailable,
 )
-from jitvault.formats.clocks import MAX_SKEW
+from jitvault.formats.clocks import MAX_SKEW, TOLERANCE
 from jitvault.ledger.model import (
     Change,
     GrantRow,
@@ -111,41 +111,34 @@ def _renew_token(
 ) -> _Renewed:
     """Renew the token by its accessor, unwrapped or not.
 
-    Its TTL is looked up afterwards, also where the answer to the renewal was lost.
+    The answer has the life that Vault gave. Without one the token is looked up.
     """
     accessor = grant.wrapped_accessor or ""
-    given = None
-    sent = answered_at = worker.now()
+    sent = worker.now()
+    ends_at = record.task.ends_at or sent
+    latest = _with_latest_expiry(worker, grant, seconds)
     try:
         # never more than was asked for, whatever answers
         given = min(seconds, worker.tokens.renew_accessor(accessor, seconds, op=op.op_id))
-        answered_at = worker.now()
-        answered = record_answer(worker, op, OpState.ANSWERED, DONE)
+        # for a proof the longest that was asked for counts: a gateway can answer with what Vault said before
+        until = worker.now() + timedelta(seconds=seconds) + TOLERANCE
+        renewed = replace(grant, expires_at=until, renew_at=renew_at(sent, given, ends_at))
+        return _Renewed(renewed, record_answer(worker, op, OpState.ANSWERED, DONE))
     except OutcomeUnknown as error:
         answered = record_answer(worker, op, OpState.UNKNOWN, error)
     except VaultRejected as error:
         answered = record_answer(worker, op, OpState.ABANDONED, error)
     except (VaultRefused, VaultUnavailable) as error:
         # what stands between here and Vault can refuse what Vault did
-        abandoned = record_answer(worker, op, OpState.ABANDONED, error)
-        return _Renewed(_with_latest_expiry(worker, grant, seconds), abandoned, failure=error)
+        return _Renewed(latest, record_answer(worker, op, OpState.ABANDONED, error), failure=error)
     try:
         facts = worker.tokens.lookup_accessor(accessor)
     except (OutcomeUnknown, VaultRefused, VaultUnavailable) as error:
-        return _Renewed(_with_latest_expiry(worker, grant, seconds), answered, failure=error)
+        return _Renewed(latest, answered, failure=error)
     if facts is None:
         return _Renewed(grant, _settled(answered), over=True)
-    ends_at = record.task.ends_at or sent
-    if given is None:
-        # the renewal may still be on its way, and be done after the look-up
-        latest = _with_latest_expiry(worker, grant, seconds)
-        return _Renewed(replace(latest, renew_at=renew_at(sent, facts.ttl_s, ends_at)), _settled(answered))
-    # A gateway can answer either request with what Vault said before. So the later of the two ends counts for a proof,
-    # and the earlier one for the next renewal. Vault rounds down what is left, which would be a renewal too many at the
-    # deadline.
-    expires_at = max(answered_at + timedelta(seconds=given), facts.expires_at or answered_at)
-    again = renew_at(sent, min(given, facts.ttl_s + 1), ends_at)
-    return _Renewed(replace(grant, expires_at=expires_at, renew_at=again), answered)
+    # the renewal may still be on its way, and be done after the look-up
+    return _Renewed(replace(latest, renew_at=renew_at(sent, facts.ttl_s, ends_at)), _settled(answered))
 
 
 def _renew_lease(

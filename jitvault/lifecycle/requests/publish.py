@@ -5,16 +5,14 @@ Only the worker can write that document.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
 from jitvault.context import WorkerContext
 from jitvault.documents.paths import published_path, stands_until
 from jitvault.documents.published_parts import CountedDecision
 from jitvault.documents.published_task import ChainEnd, PublishedRefusal, PublishedTask
 from jitvault.errors import JitvaultError
-from jitvault.ledger.model import TaskRecord, TaskRow
+from jitvault.ledger.model import OperationRow, TaskRecord, TaskRow
 from jitvault.lifecycle.record.history import ended_of, refused_grant_of
 from jitvault.lifecycle.record.integrity import published
 from jitvault.lifecycle.record.receipt import extensions_of, last_extension, lifetime_of, proof_of, reads_of
@@ -26,19 +24,30 @@ from jitvault.model.finding import describe_finding
 from jitvault.model.kinds import OperationKind
 from jitvault.model.revision import Revision
 from jitvault.model.states import WAITING, State
-from jitvault.operations import announce
+from jitvault.operations import announce, announced
 from jitvault.policy.decision import Decision
 
 _FINDINGS = 100
 
 
+def announced_publication(worker: WorkerContext, task_id: str) -> OperationRow:
+    """Return the intent of a task's next publication, for a caller that commits it with what is to be published."""
+    return announced(worker, OperationKind.PUBLISH, published_path(task_id), task_id=task_id)
+
+
 def publish(
-    worker: WorkerContext, record: TaskRecord, decision: RequestDecision | None, error: JitvaultError | None = None
+    worker: WorkerContext,
+    record: TaskRecord,
+    decision: RequestDecision | None,
+    error: JitvaultError | None = None,
+    *,
+    intent: OperationRow | None = None,
 ) -> None:
     """Write the task's document, `jitvault/tasks/<task>`.
 
     The document has the revision's exact bytes, the state, what is missing, and the proof. `error` is what kept the
-    task from going on, for people who wait and can read nothing but this document.
+    task from going on, for people who wait and can read nothing but this document. `intent` is the intent of this
+    publication, where it is committed already.
     """
     task = record.task
     content = Revision.of(record.revision.body).content
@@ -82,7 +91,9 @@ def publish(
         error=StatedError.of(error) if error else None,
         written_at=worker.now(),
     )
-    _put(worker, task.task_id, said.as_document(), known=True)
+    path = published_path(task.task_id)
+    op = intent.op_id if intent else announce(worker, OperationKind.PUBLISH, path, task_id=task.task_id)
+    worker.documents.put(path, said.as_document(), op=op)
 
 
 def _open_to(decision: RequestDecision) -> list[str]:
@@ -142,11 +153,6 @@ def publish_refusal(worker: WorkerContext, submitted: Submission, error: Jitvaul
         error=StatedError.of(error),
         written_at=worker.now(),
     )
-    _put(worker, submitted.spec.id, said.as_document(), known=False)
-
-
-def _put(worker: WorkerContext, task_id: str, document: Mapping[str, Any], *, known: bool) -> None:
-    """Write the document; `known` says that the ledger has the task."""
-    path = published_path(task_id)
-    op = announce(worker, OperationKind.PUBLISH, path, task_id=task_id if known else None)
-    worker.documents.put(path, document, op=op)
+    path = published_path(submitted.spec.id)
+    # the ledger does not have the task
+    worker.documents.put(path, said.as_document(), op=announce(worker, OperationKind.PUBLISH, path))

@@ -1,0 +1,54 @@
+"""Read the audit line of an own act right after its answer.
+
+Vault writes an act's line before it answers. A file has it then, and what the line shows needs no further request: the
+HMACs of a token and of its wrapping. A stream that is shipped may have it later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+from jitvault.audit.observation import Kind, Observation
+from jitvault.audit.source import Position, Source
+from jitvault.context import WorkerContext
+from jitvault.errors import AuditUntrusted
+from jitvault.stream.reading import is_counting
+
+_HMAC = "hmac-"
+
+
+class OwnLines:
+    """Where lines of acts that are sent from now on appear in the sources whose lines count."""
+
+    def __init__(self, worker: WorkerContext) -> None:
+        self._from: list[tuple[Source, Position]] = []
+        readings = worker.ledger.readings()
+        with suppress(AuditUntrusted):
+            for source in worker.sources.present():
+                reading = readings.get(source.name)
+                if reading is not None and is_counting(source, reading):
+                    self._from.append((source, source.end()))
+
+    def creation(self, op: str) -> Observation | None:
+        """Return the line by which Vault says that it created the token of this operation.
+
+        Its subject is the HMAC of the token's accessor, its alias that of the wrapping token. The result is None where
+        it is not there yet, and where more than one line claims that.
+        """
+        found = [line for line in self._lines(op) if line.subject.startswith(_HMAC) and line.alias.startswith(_HMAC)]
+        return found[0] if len(found) == 1 else None
+
+    def _lines(self, op: str) -> Sequence[Observation]:
+        found: list[Observation] = []
+        with suppress(AuditUntrusted):
+            for source, position in self._from:
+                for batch in source.read(position, only=op):
+                    found += [line for line in batch.observations if _is_creation(line, op)]
+        return found
+
+
+def _is_creation(line: Observation, op: str) -> bool:
+    """Return whether a worker's token created a token under this operation, by Vault's own statement."""
+    is_workers = line.kind is Kind.TOKEN_CREATED and line.detail.get("worker") is True
+    return is_workers and line.op == op and line.closing and not line.failed

@@ -1,0 +1,127 @@
+"""What Vault answered to reads, for as long as a turn may go by it.
+
+A turn asks several questions about the same people, keys and documents. It reads each of them once: an answer counts
+that was asked for after the turn began. Scheduled renewals of thousands of tasks ask the same questions all the time;
+they share the answers of one second, so that nothing is checked less often, and no answer is older than a second.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, TypeVar
+
+from jitvault.formats.secret import Secret
+from jitvault.vault.client import Bearer, Connection, Vault
+from jitvault.vault.responses import READS
+
+RECENT_S = 1.0
+"""How old an answer may be at most, in seconds, whenever the turn began."""
+
+T = TypeVar("T")
+
+
+class _Turn(threading.local):
+    """The present turn of one thread: since when an answer counts, and whether it may be another turn's."""
+
+    since = math.inf
+    is_shared = False
+
+
+class Facts:
+    """Answers to reads, shared by the threads of a process.
+
+    Outside of a turn every read goes to Vault. An error is not kept: the next caller asks again.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        # an answer is as old as its question, since a change on the way may not be in it
+        self._answers: dict[Hashable, tuple[float, Any]] = {}
+        self._changes = 0
+        self._swept = clock()
+        self._turn = _Turn()
+
+    @contextmanager
+    def turn(self, *, shared: bool = False) -> Iterator[None]:
+        """Let this thread go by what is asked for from now on, or with `shared` by what anyone asked within a second."""
+        turn = self._turn
+        before = (turn.since, turn.is_shared)
+        turn.since, turn.is_shared = (-math.inf if shared else self._clock()), shared
+        try:
+            yield
+        finally:
+            turn.since, turn.is_shared = before
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether this thread's turn goes by the answers of others."""
+        return self._turn.is_shared
+
+    def of(self, key: Hashable, ask: Callable[[], T], *, at_most_s: float = RECENT_S) -> T:
+        """Return an answer for `key` that counts in this turn, or ask.
+
+        With `at_most_s` an answer also has to be younger than so many seconds.
+        """
+        now = self._clock()
+        with self._lock:
+            at, known = self._answers.get(key, (-math.inf, None))
+            changes = self._changes
+        if at >= self._turn.since and now - at < min(at_most_s, RECENT_S):
+            answer: T = known
+            return answer
+        # several threads may ask at once: none waits for another thread's connection
+        answer = ask()
+        with self._lock:
+            # the answer may be of before a change that was made meanwhile
+            if changes == self._changes:
+                self._answers[key] = (now, answer)
+            self._forget_old(now)
+        return answer
+
+    def forget(self, is_changed: Callable[[Hashable], bool]) -> None:
+        """Have every key asked for anew that `is_changed` names, also those that are being asked for at this moment."""
+        with self._lock:
+            self._changes += 1
+            self._answers = {key: known for key, known in self._answers.items() if not is_changed(key)}
+
+    def _forget_old(self, now: float) -> None:
+        if now - self._swept >= RECENT_S:
+            self._swept = now
+            self._answers = {key: known for key, known in self._answers.items() if now - known[0] < RECENT_S}
+
+
+class WorkerVault(Vault):
+    """The worker's client: what it reads are facts, and what it writes is read anew."""
+
+    def __init__(self, connection: Connection, token: Secret | Bearer | None, facts: Facts) -> None:
+        super().__init__(connection, token)
+        self._facts = facts
+
+    def _or_none(self, method: str, path: str, *, op: str | None = None, query: str = "", **how: Any) -> Any:
+        ask = partial(super()._or_none, method, path, op=op, query=query, **how)
+        # a read with an operation id is an act, and the token that asks about itself may be replaced at any time
+        if op is not None or path.endswith("-self"):
+            return ask()
+        return self._facts.of((method, path, query), ask)
+
+    def _request(self, method: str, path: str, **how: Any) -> Any:
+        try:
+            return super()._request(method, path, **how)
+        finally:
+            if method not in READS:
+                self._facts.forget(partial(_may_change, path))
+
+
+def _may_change(written: str, read: Any) -> bool:
+    """Return whether a write to a path may change the answer to a read: its document, or a listing of its mount."""
+    method, path, _ = read
+    mount = path.partition("/")[0]
+    if method == "list":
+        return written.startswith(f"{mount}/")
+    return written.replace("/metadata/", "/data/", 1) == path
