@@ -1,9 +1,9 @@
 """One HTTP/1.1 connection, over TCP or TLS: every request that jitvault sends goes through here.
 
-A request is written in one piece, and http.client reads its answer. Nothing is sent again, no redirect is followed, and
-no proxy and no password of the environment is used. A missing answer is one of three errors, because the caller has to
-know which: `NotSent`, `NotTrusted`, `ResponseLost`. A connection is never used again after an answer that was not read
-to its end, or that contained more than was asked for: the rest would be taken for the next answer.
+A request is written in one piece, and llhttp reads its answer (`answer_reader.py`). Nothing is sent again, no redirect
+is followed, and no proxy and no password of the environment is used. A missing answer is one of three errors, because
+the caller has to know which: `NotSent`, `NotTrusted`, `ResponseLost`. A connection is never used again after an answer
+that was not read to its end, or that contained more than was asked for: the rest would be taken for the next answer.
 """
 
 from __future__ import annotations
@@ -14,29 +14,26 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from http.client import HTTPException, HTTPResponse
 from socket import socket
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 import msgspec
 
+from jitvault.http.answer_reader import AnswerReader, NoHttp
 from jitvault.http.deadline_socket import DeadlineSocket, TimeLimit, open_socket
 
 MOST = 256 * 1024 * 1024
 """The largest answer in bytes; a list of a million names has a fifth of this."""
-_READ_SIZE = 64 * 1024
 _PORT = 80
 _TLS_PORT = 443
 # a port and whether it has TLS: these are not named in a request
 _USUAL = ((_PORT, False), (_TLS_PORT, True))
 _WITH_BODY = ("PATCH", "POST", "PUT")
-_WITHOUT_BODY = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 # a standby that forwards nothing redirects to the active node
 _REDIRECTS = (HTTPStatus.TEMPORARY_REDIRECT, HTTPStatus.PERMANENT_REDIRECT)
 # how a peer says, with TLS 1.3 after the handshake, that it refuses a certificate; other aborts say nothing about it
 _CERTIFICATE_REFUSED = re.compile("ALERT(?:(?!ALERT).)*(CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED|DECRYPT_ERROR)")
-_LENGTH = re.compile(r"[0-9]+[ \t]*")
 # characters that would end a header line or a path, or cannot be in one
 _NOT_IN_HEADER = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 _NOT_IN_PATH = re.compile(r"[^\x21-\x7e]")
@@ -149,28 +146,6 @@ class Answer:
             return json.loads(self.body)
 
 
-class _StrictResponse(HTTPResponse):
-    """An answer that can be read in one way only.
-
-    http.client passes over a header line that it cannot read, takes the end of the connection for the end of a body
-    whose length it cannot read, and takes an announcement for the answer.
-    """
-
-    def begin(self) -> None:
-        super().begin()
-        if self.msg.defects or self.msg.get_payload() or not self._has_clear_length():
-            raise HTTPException
-
-    def _has_clear_length(self) -> bool:
-        if self.status in _WITHOUT_BODY or self.status < HTTPStatus.OK:
-            return self.status >= HTTPStatus.OK
-        lengths = self.msg.get_all("Content-Length", [])
-        codings = self.msg.get_all("Transfer-Encoding", [])
-        if codings:
-            return not lengths and [coding.strip().lower() for coding in codings] == ["chunked"]
-        return len(lengths) == 1 and _LENGTH.fullmatch(lengths[0]) is not None
-
-
 class OpenConnection:
     """A connection that is open, made by `connect`.
 
@@ -206,7 +181,7 @@ class OpenConnection:
         self._may_be_refused = False
         self._socket.begin(limit)
         request = _written(method, path, {"Host": self._host, **headers}, body)
-        response: HTTPResponse | None = None
+        reader = AnswerReader(head_only=most is None)
         try:
             try:
                 # nothing that is there already can answer what was not sent yet
@@ -217,25 +192,26 @@ class OpenConnection:
                 # What it said before a byte was sent is no answer to this request.
                 if not self._socket.may_have_sent:
                     raise
-            response = self._begun(method, HTTPResponse if most is None else _StrictResponse)
-            answer = _read(response, most)
-            if self._socket.was_closed:
-                raise ResponseLost("it was closed before the answer was whole")
-            self._is_reusable = response.isclosed() and not response.will_close and not self._socket.has_more
-        except (OSError, HTTPException, ValueError) as error:
-            raise self._absence(error, may_be_refused=may_be_refused and response is None) from None
+            self._read(reader, most)
+        except (OSError, NoHttp, ValueError) as error:
+            raise self._absence(error, may_be_refused=may_be_refused and not reader.status) from None
         finally:
+            self._is_reusable = reader.leaves_connection
             if not self._is_reusable:
                 # at once, so that the server can drop a request that is not waited for any more
                 self.close()
-        return answer
+        redirect = reader.header("Location") if reader.status in _REDIRECTS else ""
+        return Answer(reader.status, bytes(reader.body), reader.header("Date"), redirect)
 
-    def _begun(self, method: str, kind: type[HTTPResponse]) -> HTTPResponse:
-        """Return the answer once its head is read."""
-        source: Any = self._socket
-        response = kind(source, method=method)
-        response.begin()
-        return response
+    def _read(self, reader: AnswerReader, most: int | None) -> None:
+        """Read the answer, as far as it is to be read. Raises ResponseLost where it ends before, and TooLong."""
+        while not reader.is_over:
+            came = self._socket.receive()
+            if not came:
+                raise ResponseLost("it was closed before the answer was whole")
+            reader.feed(came)
+            if most is not None and len(reader.body) > most:
+                raise TooLong("the answer is too long")
 
     def _absence(self, error: Exception, *, may_be_refused: bool) -> Exception:
         """Return the error for an answer that is not there.
@@ -246,8 +222,6 @@ class OpenConnection:
             return NotTrusted(_why(error), left=self._socket.may_have_sent)
         if not self._socket.may_have_sent:
             return NotSent(_why(error))
-        if self._socket.was_closed:
-            return ResponseLost("it was closed before the answer was whole")
         return ResponseLost(_why(error))
 
     def is_usable(self) -> bool:
@@ -317,18 +291,6 @@ def _written(method: str, path: str, headers: Mapping[str, str], body: bytes | N
     if body is not None or method in _WITH_BODY:
         lines.append(f"Content-Length: {len(body or b'')}")
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + (body or b"")
-
-
-def _read(response: HTTPResponse, most: int | None) -> Answer:
-    """Return the answer once its body is read, if it is to be. Raises TooLong."""
-    body = bytearray()
-    while most is not None and not response.isclosed():
-        body += response.read(_READ_SIZE)
-        if len(body) > most:
-            raise TooLong("the answer is too long")
-    headers = response.headers
-    redirect = headers.get("Location", "") if response.status in _REDIRECTS else ""
-    return Answer(response.status, bytes(body), headers.get("Date", ""), redirect)
 
 
 def _why(error: BaseException) -> str:

@@ -1,7 +1,7 @@
 """A socket on which a whole request has one time limit.
 
 A socket's own time-out begins again with each byte, so a server that sends one byte a second could hold a request for
-ever. http.client writes a request and reads an answer through a socket, and is given this one.
+ever.
 """
 
 from __future__ import annotations
@@ -57,18 +57,11 @@ def open_socket(host: str, port: int, limit: TimeLimit) -> socket.socket:
 
 
 class DeadlineSocket:
-    """An open socket, as far as http.client uses one.
-
-    The file that http.client makes of a socket is included. It knows what decides whether a request may have been
-    carried out, and whether its answer is whole.
-    """
+    """An open socket, which knows whether a request may have been carried out."""
 
     def __init__(self, opened: socket.socket, limit: TimeLimit) -> None:
         self.tls_version = opened.version() if isinstance(opened, ssl.SSLSocket) else None
-        self.was_closed = False
-        """Whether the server closed the connection while more was expected."""
         self._opened = opened
-        self._unread = bytearray()
         self.begin(limit)
 
     def begin(self, limit: TimeLimit) -> None:
@@ -82,11 +75,6 @@ class DeadlineSocket:
         poller = select.poll()
         poller.register(self._opened, select.POLLIN)
         return not poller.poll(0)
-
-    @property
-    def has_more(self) -> bool:
-        """Whether more came than was read."""
-        return bool(self._unread)
 
     def check_silent(self) -> None:
         """Raise ConnectionError where the server spoke before it was asked.
@@ -109,44 +97,10 @@ class DeadlineSocket:
             self.may_have_sent = True
             rest = rest[count:]
 
-    def readline(self, most: int) -> bytes:
-        end = self._unread.find(b"\n") + 1
-        while not end and len(self._unread) < most and self._receive():
-            end = self._unread.find(b"\n") + 1
-        return self._taken(min(end or most, most))
-
-    def read(self, count: int) -> bytes:
-        while len(self._unread) < count and self._receive():
-            pass
-        return self._taken(count)
-
-    def _receive(self) -> bool:
-        """Wait for bytes; return whether there are more."""
+    def receive(self) -> bytes:
+        """Wait for bytes and return them; empty once the server closed the connection."""
         self._opened.settimeout(self._limit.remaining_s())
-        came = self._opened.recv(_READ_SIZE)
-        self._unread += came
-        self.was_closed = not came
-        return not self.was_closed
-
-    def _taken(self, count: int) -> bytes:
-        taken = bytes(self._unread[:count])
-        del self._unread[:count]
-        return taken
-
-    def makefile(self, _mode: str) -> DeadlineSocket:
-        return self
-
-    def settimeout(self, _seconds: float | None) -> None:
-        """Do nothing: each wait takes its time-out from the limit."""
-
-    def fileno(self) -> int:
-        return self._opened.fileno()
-
-    def flush(self) -> None:
-        """Do nothing: all that is sent is sent at once."""
-
-    def close(self) -> None:
-        """Do nothing: http.client closes a file at the end of each answer."""
+        return self._opened.recv(_READ_SIZE)
 
     def shut(self) -> None:
         """Close the connection."""

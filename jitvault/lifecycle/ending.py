@@ -41,6 +41,7 @@ _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 1.6
 _QUIET_WAITS = 3
 """How often one call of `advance` waits for the quiet second of check 7."""
+_JUST_NOW = 3 * QUIET
 _SKEW = timedelta(seconds=5)
 """How far this host's clock and Vault's may differ where it is only guessed whether the settle window is over."""
 
@@ -90,11 +91,22 @@ def revoke_ending(
     This includes the credentials of the tasks below. `why` is the reason, where the task is not ending yet. Returns the
     task after it.
     """
-    if why is None and not (last.tries or last.waits) and is_any_live(worker, proven_before(record)):
+    is_later = why is None and not (last.tries or last.waits or _was_judged_just_now(worker, record))
+    if is_later and is_any_live(worker, proven_before(record)):
         # checked before anything that can fail: a restored Vault has brought a confirmed credential back
         record = reopen(worker, record, claim, EventKind.UNPROVEN, BACK)
     record_round(worker, record)
     return revoke_tree(worker, record, claim, why=why)
+
+
+def _was_judged_just_now(worker: WorkerContext, record: TaskRecord) -> bool:
+    """Return whether the credentials were judged just now.
+
+    Only the quiet second was waited for since. What was proven then is looked up once more before it is confirmed.
+    """
+    judged = (datetime.fromisoformat(event.at) for event in reversed(record.events) if event.kind == EventKind.JUDGED)
+    at = next(judged, None)
+    return at is not None and timedelta(0) <= worker.now() - at < _JUST_NOW
 
 
 def confirm_or_retry(worker: WorkerContext, task_id: str, claim: int, last: Step) -> Step:

@@ -6,7 +6,7 @@ HMACs of a token and of its wrapping. A stream that is shipped may have it later
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 
 from jitvault.audit.observation import Kind, Observation
@@ -34,21 +34,26 @@ class OwnLines:
         """Return the line by which Vault says that it created the token of this operation.
 
         Its subject is the HMAC of the token's accessor, its alias that of the wrapping token. The result is None where
-        it is not there yet, and where more than one line claims that.
+        it is not there yet.
         """
-        found = [line for line in self._lines(op) if line.subject.startswith(_HMAC) and line.alias.startswith(_HMAC)]
-        return found[0] if len(found) == 1 else None
-
-    def _lines(self, op: str) -> Sequence[Observation]:
         found: list[Observation] = []
         with suppress(AuditUntrusted):
             for source, position in self._from:
                 for batch in source.read(position, only=op):
-                    found += [line for line in batch.observations if _is_creation(line, op)]
-        return found
+                    found += batch.observations
+        return creation_among(found, op)
+
+
+def creation_among(lines: Iterable[Observation], op: str) -> Observation | None:
+    """Return the one line by which Vault says that a worker created a token under this operation.
+
+    The result is None where several say so, and where the device does not show HMACs.
+    """
+    found = [line for line in lines if _is_creation(line, op)]
+    return found[0] if len(found) == 1 else None
 
 
 def _is_creation(line: Observation, op: str) -> bool:
-    """Return whether a worker's token created a token under this operation, by Vault's own statement."""
-    is_workers = line.kind is Kind.TOKEN_CREATED and line.detail.get("worker") is True
-    return is_workers and line.op == op and line.closing and not line.failed
+    is_done = line.kind is Kind.TOKEN_CREATED and line.closing and not line.failed
+    by_worker = line.op == op and line.detail.get("worker") is True
+    return is_done and by_worker and line.subject.startswith(_HMAC) and line.alias.startswith(_HMAC)

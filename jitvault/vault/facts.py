@@ -21,6 +21,9 @@ from jitvault.vault.responses import READS
 
 RECENT_S = 1.0
 """How old an answer may be at most, in seconds, whenever the turn began."""
+_LEASES = "sys/leases/"
+# a read takes at most twice the time-out of a connection
+_LONGEST_READ_S = 60.0
 
 T = TypeVar("T")
 
@@ -43,13 +46,16 @@ class Facts:
         self._lock = threading.Lock()
         # an answer is as old as its question, since a change on the way may not be in it
         self._answers: dict[Hashable, tuple[float, Any]] = {}
-        self._changes = 0
+        self._written: dict[str, float] = {}
         self._swept = clock()
         self._turn = _Turn()
 
     @contextmanager
     def turn(self, *, shared: bool = False) -> Iterator[None]:
-        """Let this thread go by what is asked for from now on, or with `shared` by what anyone asked within a second."""
+        """Let this thread go by what is asked for from now on.
+
+        With `shared` it goes by what anyone asked within a second.
+        """
         turn = self._turn
         before = (turn.since, turn.is_shared)
         turn.since, turn.is_shared = (-math.inf if shared else self._clock()), shared
@@ -63,37 +69,35 @@ class Facts:
         """Whether this thread's turn goes by the answers of others."""
         return self._turn.is_shared
 
-    def of(self, key: Hashable, ask: Callable[[], T], *, at_most_s: float = RECENT_S) -> T:
+    def of(self, key: Hashable, ask: Callable[[], T], *, at_most_s: float = RECENT_S, place: str = "") -> T:
         """Return an answer for `key` that counts in this turn, or ask.
 
-        With `at_most_s` an answer also has to be younger than so many seconds.
+        With `at_most_s` an answer also has to be younger than so many seconds. `place` is where a write changes it.
         """
         now = self._clock()
         with self._lock:
             at, known = self._answers.get(key, (-math.inf, None))
-            changes = self._changes
-        if at >= self._turn.since and now - at < min(at_most_s, RECENT_S):
+            since = max(self._turn.since, self._written.get(place, -math.inf))
+        if at >= since and now - at < min(at_most_s, RECENT_S):
             answer: T = known
             return answer
         # several threads may ask at once: none waits for another thread's connection
         answer = ask()
         with self._lock:
-            # the answer may be of before a change that was made meanwhile
-            if changes == self._changes:
-                self._answers[key] = (now, answer)
+            self._answers[key] = (now, answer)
             self._forget_old(now)
         return answer
 
-    def forget(self, is_changed: Callable[[Hashable], bool]) -> None:
-        """Have every key asked for anew that `is_changed` names, also those that are being asked for at this moment."""
+    def wrote(self, *places: str) -> None:
+        """Note that something was written now: no answer counts any more that was asked for before."""
         with self._lock:
-            self._changes += 1
-            self._answers = {key: known for key, known in self._answers.items() if not is_changed(key)}
+            self._written |= dict.fromkeys(places, self._clock())
 
     def _forget_old(self, now: float) -> None:
         if now - self._swept >= RECENT_S:
             self._swept = now
             self._answers = {key: known for key, known in self._answers.items() if now - known[0] < RECENT_S}
+            self._written = {place: at for place, at in self._written.items() if now - at < _LONGEST_READ_S}
 
 
 class WorkerVault(Vault):
@@ -105,23 +109,26 @@ class WorkerVault(Vault):
 
     def _or_none(self, method: str, path: str, *, op: str | None = None, query: str = "", **how: Any) -> Any:
         ask = partial(super()._or_none, method, path, op=op, query=query, **how)
-        # a read with an operation id is an act, and the token that asks about itself may be replaced at any time
-        if op is not None or path.endswith("-self"):
+        # a read with an operation id is an act; the token that asks about itself may be replaced, and what is looked up
+        # to see whether it is gone may go, at any time
+        if op is not None or path.endswith("-self") or path.startswith(_LEASES):
             return ask()
-        return self._facts.of((method, path, query), ask)
+        place = _mount(path) if method == "list" else _document(path)
+        return self._facts.of((method, path, query), ask, place=place)
 
     def _request(self, method: str, path: str, **how: Any) -> Any:
         try:
             return super()._request(method, path, **how)
         finally:
             if method not in READS:
-                self._facts.forget(partial(_may_change, path))
+                self._facts.wrote(_mount(path), _document(path))
 
 
-def _may_change(written: str, read: Any) -> bool:
-    """Return whether a write to a path may change the answer to a read: its document, or a listing of its mount."""
-    method, path, _ = read
-    mount = path.partition("/")[0]
-    if method == "list":
-        return written.startswith(f"{mount}/")
-    return written.replace("/metadata/", "/data/", 1) == path
+def _mount(path: str) -> str:
+    """Return the place of every listing that a write to a path may change."""
+    return path.partition("/")[0] + "/"
+
+
+def _document(path: str) -> str:
+    """Return the place of a document, whichever part of KV names it."""
+    return path.replace("/metadata/", "/data/", 1)

@@ -153,7 +153,10 @@ class Hasher(Protocol):
     def hash(self, value: str) -> str: ...
 
     def remembered(self, value: str) -> str:
-        """Return the HMAC of a value that is no secret, of the salt that was in use when `forget` was last called."""
+        """Return the HMAC of a value that is no secret.
+
+        It is of the salt that was in use when `forget` was last called, or of a later one.
+        """
         ...
 
     def forget(self) -> None: ...

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from jitvault.audit.create_intent import ttl_word
-from jitvault.errors import VaultRejected
+from jitvault.errors import OutcomeUnknown, VaultRejected
 from jitvault.formats.secret import Secret
 from jitvault.model.vault_access import REVOCATION_BEGUN, ROLE_PREFIX
 from jitvault.vault.client import Vault
@@ -84,10 +84,14 @@ class Tokens:
         """Set the token's remaining life to `seconds`, longer or shorter.
 
         Returns the life in seconds that Vault granted, which its role's maximum bounds. The increment is a number,
-        which the audit device shows in plain text. Raises VaultRejected where there is no such token.
+        which the audit device shows in plain text. Raises VaultRejected where there is no such token, and
+        OutcomeUnknown for an answer about another one.
         """
-        body = {"accessor": accessor, "increment": checked(seconds)}
-        return int(self._vault.write("auth/token/renew-accessor", body, op=op)["auth"]["lease_duration"])
+        path = "auth/token/renew-accessor"
+        auth = self._vault.write(path, {"accessor": accessor, "increment": checked(seconds)}, op=op)["auth"]
+        if auth["accessor"] != accessor:
+            raise OutcomeUnknown(f"what answered {path} answered about another token")
+        return int(auth["lease_duration"])
 
     def role(self, name: str) -> dict[str, Any] | None:
         """Return the token role `name`, None where there is none."""

@@ -90,11 +90,13 @@ class AuditHash:
         """
         # those that are known now: an HMAC that was asked for before `forget` is not kept after it
         known = self._known.by_value
-        if value not in known:
+        found = known.get(value)
+        if found is None:
+            found = self.hash(value)
             if len(known) >= _MOST_KNOWN:
                 known.clear()
-            known[value] = self.hash(value)
-        return known[value]
+            known[value] = found
+        return found
 
     def forget(self) -> None:
         """Forget what is remembered, because the device may have another salt."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -213,6 +215,29 @@ def test_a_renewal_whose_answer_is_lost_is_looked_up(rig: Rig, spec: Spec, momen
     assert verdict == "audit_confirmed" or (verdict == "expired" and grant.expires_at <= datetime.now(UTC))
 
 
+def test_an_answer_from_before_does_not_shorten_what_counts_for_a_proof(rig: Rig, spec: Spec) -> None:
+    """A gateway answers a renewal with what Vault said of an earlier one."""
+    between = GoBetween((rig.world.servers.vault.host, rig.world.servers.vault.port))
+    between.change = lambda what, body: (
+        re.sub(rb'"lease_duration":\d+', b'"lease_duration":2', body) if "renew-accessor" in what else body
+    )
+    rig.cli.variables = {**rig.cli.variables, "VAULT_ADDR": between.address}
+    try:
+        file = spec()
+        rig.active(file)
+        time.sleep(STEP_S / 2)
+        rig("operator", "status", file.stem, code=None)
+    finally:
+        between.down()
+    assert renewals(rig, file.stem, "renew_token") == [OpState.SETTLED]
+    grant, (facts,) = rig.record(file.stem).grants[-1], rig.task_tokens(file.stem)
+    assert grant.expires_at and grant.expires_at >= datetime.fromisoformat(facts["expire_time"])
+    # it is renewed again as early as that answer asks for
+    assert grant.renew_at and grant.renew_at < datetime.now(UTC) + timedelta(seconds=2)
+    rig.cli.variables = {**rig.cli.variables, "VAULT_ADDR": rig.world.address}
+    rig("operator", "revoke", file.stem)
+
+
 def test_nothing_is_renewed_while_the_stream_is_not_trusted(rig: Rig, spec: Spec, tmp_path: Path) -> None:
     file = spec()
     held = rig.active(file)
@@ -238,7 +263,8 @@ def test_a_worker_keeps_nothing_that_is_due_on_a_stream_that_is_not_trusted(
     time.sleep(STEP_S / 2 + 0.2)
     with rig.environment(None, {"JITVAULT_AUDIT_FILE": str(foreign)}):
         hand = context_factory(Wiring(load()))()
-    assert hand.mode.is_daemon and hand.mode.cache is not None and is_due_now(hand, rig.record(file.stem))
+    hand = replace(hand, mode=replace(hand.mode, is_scheduled=True))
+    assert hand.mode.is_daemon and is_due_now(hand, rig.record(file.stem))
     with pytest.raises(AuditUntrusted):
         advance(hand, file.stem)
     assert not renewals(rig, file.stem, "renew_token")

@@ -69,7 +69,6 @@ ACTS = {
     },
     "renewal": {
         "renew": "PUT auth/token/renew-accessor",
-        "what is left": "PUT auth/token/lookup-accessor",
         "renew a lease": "PUT sys/leases/renew/",
     },
     "end": {
@@ -83,8 +82,7 @@ ACTS = {
 FEW = {
     "create": ["429 when it is done", "another's when it is done", "twice", "503 and then done"],
     "deliver": ["403 when it is done", "an empty answer in its place"],
-    "renew": ["429 when it is done", "403 when it is done", "503 and then done"],
-    "what is left": ["another's in its place"],
+    "renew": ["429 when it is done", "403 when it is done", "503 and then done", "another's in its place"],
     "renew a lease": ["twice"],
     "revoke": ["403 and then done", "429 in its place"],
     "revoke a lease": ["another's in its place"],

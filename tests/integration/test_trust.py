@@ -290,6 +290,7 @@ def test_a_device_that_was_made_anew_is_seen_and_a_task_over_it_is_settled_by_a_
     over = spec()
     held = held_in(rig, over)
     running = rig.wiring().worker
+    assert running.hasher.remembered("the same") == salt
     with renamed_device(bao, "another", monkeypatch):
         for command in (("audit", "status"), ("grant", spec())):
             said = rig("operator", *command, code=7).error
@@ -298,7 +299,7 @@ def test_a_device_that_was_made_anew_is_seen_and_a_task_over_it_is_settled_by_a_
     # one that runs finds it in the first lines, before anything under the new salt is entered
     observe.observe(running)
     assert [epoch for (epoch,) in rig.rows("SELECT epoch FROM audit_gaps WHERE what LIKE '%salt%'")] == [2]
-    assert rig.wiring().worker.hasher.hash("the same") != salt
+    assert running.hasher.remembered("the same") == rig.wiring().worker.hasher.hash("the same") != salt
     found = examined(rig)
     assert found["state"] == "trusted"
     assert found["sources"][0]["stretch"] == 2

@@ -18,6 +18,7 @@ from rig import Rig
 
 from jitvault.cli import inbox
 from jitvault.errors import JitvaultError
+from jitvault.ledger import claims
 from jitvault.lifecycle import advance
 from jitvault.lifecycle.issuance import issue
 from jitvault.lifecycle.record import integrity
@@ -28,6 +29,12 @@ from jitvault.model.states import Verdict
 from jitvault.vault.documents import Documents
 
 Spec = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def no_claim_is_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that was stopped past its claim knows by its clock that the claim may be lost."""
+    monkeypatch.setattr(claims, "_FRESH_S", 0.0)
 
 
 def at_once(cli: Cli, *commands: tuple[str, ...], processes: int) -> list[Result]:
@@ -173,7 +180,6 @@ def test_a_process_that_was_stopped_publishes_nothing_older_than_what_others_did
     file = spec()
     # the first one is about the task as it is approved
     monkeypatch.setattr(advance, "publish", Stopped(rig, file.stem, advance.publish, "revoke", n=2))
-    monkeypatch.setattr(advance, "_JUST_NOW_S", 0.0)
     grant_loses_its_task(rig, file)
     assert rig.document(f"tasks/{file.stem}")["state"] in ("confirmed", "sealed")
 

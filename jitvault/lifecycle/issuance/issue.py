@@ -130,7 +130,12 @@ def _looked_up(worker: WorkerContext, revision: Revision, grant: GrantRow) -> To
 
 
 def _commit_created(
-    worker: WorkerContext, grant: GrantRow, operation: OperationRow, wrapped: WrappedToken, claim: int, *next_ops: OperationRow
+    worker: WorkerContext,
+    grant: GrantRow,
+    operation: OperationRow,
+    wrapped: WrappedToken,
+    claim: int,
+    *next_ops: OperationRow,
 ) -> None:
     """Commit which token was created, with the intents of what is done with it next.
 

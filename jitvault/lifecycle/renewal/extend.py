@@ -111,7 +111,8 @@ def issue_replacement(worker: WorkerContext, record: TaskRecord, claim: int) -> 
     """Revoke the token that an extension replaces, and issue the next one.
 
     The caller has settled what an unfinished run may have made of the next token. Returns the committed intent to
-    publish that, or why the task has to end where no token can be issued. Raises NotConfirmed while the former token is not proven dead.
+    publish that, or why the task has to end where no token can be issued. Raises NotConfirmed while the former token is
+    not proven dead.
     """
     extension = next(body for _, body in said(reversed(record.events), Extended))
     if is_replaced_token_unproven(record):

@@ -31,7 +31,10 @@ _FINDINGS = 100
 
 
 def announced_publication(worker: WorkerContext, task_id: str) -> OperationRow:
-    """Return the intent of a task's next publication, for a caller that commits it with what is to be published."""
+    """Return the intent of a task's next publication.
+
+    The caller commits it together with what is to be published.
+    """
     return announced(worker, OperationKind.PUBLISH, published_path(task_id), task_id=task_id)
 
 

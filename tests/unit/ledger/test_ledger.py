@@ -53,6 +53,7 @@ from jitvault.ledger.model import (
     DecisionRow,
     LeaseRow,
     OpState,
+    Turn,
 )
 from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.database import HEAD, Database, opened, raw, upgrade
@@ -300,15 +301,60 @@ def test_a_claim_is_given_back_after_an_error(ledger: Ledger, monkeypatch: pytes
         pass
 
 
-def test_a_claim_lives_30_seconds_by_the_databases_clock(ledger: Ledger, place: LedgerPlace) -> None:
+def test_a_claim_lives_30_seconds_by_the_databases_clock(
+    ledger: Ledger, place: LedgerPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make(ledger)
     with ledger.claim("t-1") as claim:
         ((until,),) = as_is(place, "SELECT claim_until FROM tasks")
         assert 28 < until - time.time() <= 30.5
         as_is(place, "UPDATE tasks SET claim_until = claim_until - 20")
+        monkeypatch.setattr(claims, "_FRESH_S", 0.0)
         ledger.extend("t-1", claim)
         ((until,),) = as_is(place, "SELECT claim_until FROM tasks")
         assert 28 < until - time.time() <= 30.5
+
+
+def test_a_claim_is_extended_once_it_is_5_seconds_old(
+    ledger: Ledger, place: LedgerPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(ledger)
+
+    def until() -> float:
+        ((found,),) = as_is(place, "SELECT claim_until FROM tasks")
+        return float(found)
+
+    monkeypatch.setattr(claims, "_FRESH_S", 0.5)
+    with ledger.claim("t-1") as claim:
+        begun = until()
+        ledger.extend("t-1", claim)
+        assert until() == begun
+        time.sleep(0.5)
+        ledger.extend("t-1", claim)
+        assert until() > begun
+        extended = until()
+        ledger.extend("t-1", claim)
+        assert until() == extended
+        # a stopped process may have lost it by now
+        time.sleep(0.5)
+        lose(place)
+        with ledger.claim("t-1"), pytest.raises(WrongState, match="took over"):
+            ledger.extend("t-1", claim)
+
+
+def test_a_claim_that_was_taken_ahead_is_as_old_as_its_taking(
+    ledger: Ledger, place: LedgerPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(ledger)
+    assert ledger.take("t-1") is Turn.OURS
+    time.sleep(0.3)
+    monkeypatch.setattr(claims, "_FRESH_S", 0.5)
+    with ledger.claim("t-1") as claim:
+        time.sleep(0.3)
+        ((before,),) = as_is(place, "SELECT claim_until FROM tasks")
+        ledger.extend("t-1", claim)
+        ((after,),) = as_is(place, "SELECT claim_until FROM tasks")
+        assert after > before
 
 
 def test_a_stale_claim_writes_nothing(ledger: Ledger, place: LedgerPlace) -> None:

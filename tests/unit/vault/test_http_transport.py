@@ -19,6 +19,7 @@ from keys import Authority, Pair
 
 from jitvault.errors import OutcomeUnknown, VaultNotServing, VaultRefused, VaultRejected, VaultUnavailable
 from jitvault.formats.secret import Secret
+from jitvault.http.answer_reader import MOST_HEAD
 from jitvault.http.connection import (
     Answer,
     NotSent,
@@ -399,6 +400,21 @@ def test_an_answer_that_can_be_read_in_two_ways_is_none(head: bytes) -> None:
         pytest.raises(ResponseLost, match="no HTTP"),
     ):
         send(Session(), f"{server.url}/v1/x")
+
+
+@pytest.mark.parametrize("head", [b"X: " + b"y" * MOST_HEAD, b"X: y\r\n" * (MOST_HEAD // 6), b"X" * MOST_HEAD])
+def test_a_head_that_does_not_end_is_not_read_for_ever(head: bytes) -> None:
+    with (
+        listening(answers(b"HTTP/1.1 200 OK\r\n" + head + b"\r\nContent-Length: 2\r\n\r\n{}")) as server,
+        pytest.raises(ResponseLost, match="no HTTP"),
+    ):
+        send(Session(), f"{server.url}/v1/x")
+
+
+def test_what_follows_a_body_in_chunks_is_not_in_the_head() -> None:
+    chunks = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nDate: Tue\r\n\r\n"
+    with listening(answers(chunks)) as server:
+        assert send(Session(), f"{server.url}/v1/x") == Answer(200, b"{}")
 
 
 def test_a_server_that_offers_another_protocol_has_answered() -> None:

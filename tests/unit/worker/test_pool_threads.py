@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 from test_around_loops import Panic
 
-from jitvault.context import ReadCache, RunMode
+from jitvault.context import RunMode
 from jitvault.errors import JitvaultError, NotFound, WrongState
 from jitvault.ledger.model import Turn
 from jitvault.worker import pool as pool_module
@@ -57,9 +57,9 @@ class Looked(Exception):
     pass
 
 
-@pytest.mark.parametrize(("if_due", "shares"), [(True, True), (False, False)])
+@pytest.mark.parametrize("if_due", [True, False])
 def test_only_what_is_merely_due_is_looked_at_by_recent_answers(
-    monkeypatch: pytest.MonkeyPatch, *, if_due: bool, shares: bool
+    monkeypatch: pytest.MonkeyPatch, *, if_due: bool
 ) -> None:
     seen: list[Looker] = []
 
@@ -69,17 +69,17 @@ def test_only_what_is_merely_due_is_looked_at_by_recent_answers(
 
     monkeypatch.setattr(pool_module, "advance_or_end_lost", advance)
     supervisor = Supervisor()
-    looker = Looker(RunMode(cache=ReadCache()))
+    looker = Looker(RunMode())
     pool = Pool(supervisor, cast(Any, lambda: looker), TaskQueue(1, 1), Health(supervisor), cast(Any, None))
     hand = _WorkerThread(pool, "advance-1")
     for _ in range(2):
         with pytest.raises(Looked):
             hand._advance(Job("t-1", Urgency.HELD, if_due=if_due))
-    assert [one.mode.cache is not None for one in seen] == [shares] * 2
+    assert [one.mode.is_scheduled for one in seen] == [if_due] * 2
     # the next one that is due goes by them again
     with pytest.raises(Looked):
         hand._advance(Job("t-2", Urgency.HELD, if_due=True))
-    assert seen[-1].mode.cache is not None
+    assert seen[-1].mode.is_scheduled
 
 
 def test_what_is_due_and_of_which_there_is_news_is_news() -> None:
