@@ -193,10 +193,10 @@ class OpenConnection:
                 if not self._socket.may_have_sent:
                     raise
             self._read(reader, most)
+            self._is_reusable = reader.leaves_connection
         except (OSError, NoHttp, ValueError) as error:
             raise self._absence(error, may_be_refused=may_be_refused and not reader.status) from None
         finally:
-            self._is_reusable = reader.leaves_connection
             if not self._is_reusable:
                 # at once, so that the server can drop a request that is not waited for any more
                 self.close()
