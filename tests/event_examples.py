@@ -60,7 +60,6 @@ WHOLE: Mapping[str, dict[str, Any]] = {
     "create_token_unknown": _FAILED,
     "decided": {"decision": _DECISION},
     "deliver_abandoned": _FAILED,
-    "deliver_intended": {},
     "deliver_unknown": _FAILED,
     "delivered": {"grant": "g-1", "to": "e-1", "expires_at": None, "ends_at": "2030-01-31T09:00:00Z"},
     "ending": _ENDING,

@@ -56,7 +56,6 @@ class EventKind(StrEnum):
     DECIDED = "decided"
     DELIVERED = "delivered"
     DELIVER_ABANDONED = "deliver_abandoned"
-    DELIVER_INTENDED = "deliver_intended"
     DELIVER_UNKNOWN = "deliver_unknown"
     ENDING = "ending"
     EXTENDED = "extended"

@@ -21,6 +21,7 @@ from jitvault.vault.responses import READS
 
 RECENT_S = 1.0
 """How old an answer may be at most, in seconds, whenever the turn began."""
+_BY_NAME, _BY_ID = "identity/entity/name/", "identity/entity/id/"
 _LEASES = "sys/leases/"
 # a read takes at most twice the time-out of a connection
 _LONGEST_READ_S = 60.0
@@ -88,6 +89,12 @@ class Facts:
             self._forget_old(now)
         return answer
 
+    def also(self, key: Hashable, known: Hashable) -> None:
+        """Let the answer for `known` answer `key` as well."""
+        with self._lock:
+            if known in self._answers:
+                self._answers[key] = self._answers[known]
+
     def wrote(self, *places: str) -> None:
         """Note that something was written now: no answer counts any more that was asked for before."""
         with self._lock:
@@ -114,7 +121,11 @@ class WorkerVault(Vault):
         if op is not None or path.endswith("-self") or path.startswith(_LEASES):
             return ask()
         place = _mount(path) if method == "list" else _document(path)
-        return self._facts.of((method, path, query), ask, place=place)
+        answer = self._facts.of((method, path, query), ask, place=place)
+        if path.startswith(_BY_NAME) and answer is not None:
+            # the same entity is asked for by its id right afterwards
+            self._facts.also((method, _BY_ID + str(answer["data"]["id"]), query), (method, path, query))
+        return answer
 
     def _request(self, method: str, path: str, **how: Any) -> Any:
         try:

@@ -19,9 +19,11 @@ import psycopg
 from commands import Result
 from rig import PREFIX, Rig, rests_on
 
+from jitvault.documents.paths import INBOX
 from jitvault.errors import VaultRejected
 from jitvault.ledger.model import TaskRecord
 from jitvault.lifecycle.record.receipt import proof_of
+from jitvault.model.event_bodies import ledger_part
 from jitvault.model.event_chain import chain_problems
 from jitvault.model.states import ENDED, PROVEN, State, Verdict
 
@@ -240,7 +242,8 @@ def second_deliveries(rig: Rig, seen: Seen) -> list[str]:
     made = Counter((task, op) for task, op in _delivered(rig) if task in tasks)
     wrong += [f"{task}: delivered {n} times by {op}" for (task, op), n in made.items() if n > 1]
     for file in seen.files:
-        intents = sum(event.kind == "deliver_intended" for event in file.events)
+        subjects = (subject for event in file.events for subject in ledger_part(event).ops.values())
+        intents = sum(subject.startswith(INBOX) for subject in subjects)
         if intents > len(file.grants):
             wrong.append(f"{file.task.task_id}: {intents} deliveries of {len(file.grants)} grants")
     return wrong

@@ -16,7 +16,6 @@ _NOT_TOLD = frozenset(
     {
         EventKind.ATTEMPT_SETTLED,
         EventKind.CREATE_TOKEN_INTENDED,
-        EventKind.DELIVER_INTENDED,
         EventKind.FORCE_INTENDED,
         EventKind.JUDGED,
         EventKind.KEPT,
