@@ -151,7 +151,7 @@ def test_a_process_that_was_stopped_after_its_intent_delivers_nothing(
     file = spec()
     monkeypatch.setattr(issue, "_put", Stopped(rig, file.stem, issue._put, "revoke"))
     grant_loses_its_task(rig, file)
-    assert rig.admin.read(f"jitvault/data/inbox/{rig.entity('operator')}/{file.stem}") is None
+    assert rig.admin.read(f"jitvault-inbox/data/{rig.entity('operator')}/{file.stem}") is None
 
 
 def test_a_process_that_was_stopped_prints_no_wrapping_of_what_others_ended(
