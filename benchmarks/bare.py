@@ -82,21 +82,19 @@ class Bare:
         return self._send(request.method, path, body, wrap_ttl=request.wrap_ttl)
 
     def grant(self) -> float:
-        """The four requests that a grant cannot do without; the milliseconds they take.
+        """The three requests that a grant cannot do without; the milliseconds they take.
 
         A wrapped create, the look-up of what was made, and an inbox document that vanishes by itself.
         """
-        inbox = f"inbox/bench/{next(self._numbers)}"
+        inbox = f"bench/{next(self._numbers)}"
         return milliseconds(lambda: self.give(inbox))
 
     def give(self, inbox: str) -> Mapping[str, Any]:
-        """The same for the document at `inbox`; gives what Vault says of the wrapping."""
+        """The same for the document at `inbox` below the mount; gives what Vault says of the wrapping."""
         made = self._send("PUT", _CREATE + _ROLE, {"policies": [_ROLE], "ttl": "900s"}, wrap_ttl="120s")
         wrap: Mapping[str, Any] = made["wrap_info"]
         self._send("PUT", "auth/token/lookup-accessor", {"accessor": wrap["wrapped_accessor"]})
-        life = {"max_versions": 1, "delete_version_after": "600s"}
-        self._send("PUT", f"jitvault/metadata/{inbox}", life)
-        self._send("PUT", f"jitvault/data/{inbox}", {"data": {"wrapping": [{"token": wrap["token"]}]}})
+        self._send("PUT", f"jitvault-inbox/data/{inbox}", {"data": {"wrapping": [{"token": wrap["token"]}]}})
         return wrap
 
     def revoke(self) -> float:

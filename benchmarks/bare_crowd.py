@@ -1,6 +1,6 @@
 """The crowd's tasks without jitvault: bare hvac threads that issue, look up and revoke the same, in processes.
 
-The people's side is the very code of the other side (`people`). In jitvault's place stands one of two: the ten
+The people's side is the very code of the other side (`people`). In jitvault's place stands one of two: the seven
 requests that such a life cannot do without, or all that jitvault's worker sends for it, recorded before.
 """
 
@@ -89,7 +89,7 @@ class _Life:
     def __init__(self, job: Job) -> None:
         self._job, self._pair = job, Pair(job.settings)
         self._bare = Bare(job.settings.vault_addr, job.root_token)
-        self._inbox = f"inbox/{self._pair.person.entity}/"
+        self._inbox = f"{self._pair.person.entity}/"
 
     def goes(self, task_id: str) -> None:
         pair, recorded = self._pair, self._job.recorded
@@ -106,7 +106,7 @@ class _Life:
             self._revoked(wrap["wrapped_accessor"], lease_id)
 
     def _granted(self, task_id: str) -> Mapping[str, Any]:
-        """Four requests: wrapped create, look-up, and a document that vanishes by itself."""
+        """Three requests: wrapped create, look-up, and a document that vanishes by itself."""
         return self._bare.give(self._inbox + task_id)
 
     def _revoked(self, accessor: str, lease_id: str) -> None:
@@ -119,7 +119,7 @@ class _Life:
         wrap: Mapping[str, Any] = {}
         for request in sent:
             again = _about(request, told)
-            if inbox and again.path == f"jitvault/data/{inbox}":
+            if inbox and again.path == f"jitvault-inbox/data/{inbox}":
                 again = replace(again, body={"data": {"wrapping": [{"token": wrap["token"]}]}})
             with suppress(InvalidRequest):
                 # what is gone is looked up and found missing, as it was

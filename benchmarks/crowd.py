@@ -37,9 +37,9 @@ def run(directory: Path) -> list[Figure]:
     of inbox and wrapping (4), read the PostgreSQL login (1, the lease), connect with it and run one query, sign that it
     is complete (2). Between these stands on one side `jitvault worker` with its default of 4 hands, as a process of its
     own; it proves each end at the target, too. On the other side the same thread of two processes does it itself, with
-    the root token: a wrapped create, its look-up and the delivery (4), then both revocations and both look-ups (4).
+    the root token: a wrapped create, its look-up and the delivery (3), then both revocations and both look-ups (4).
 
-    `crowd_same_requests_ratio`: over bare threads that send, instead of these eight, all that the worker sends for one
+    `crowd_same_requests_ratio`: over bare threads that send, instead of these seven, all that the worker sends for one
     task, recorded before. Not in either: submission and decision, since all are approved before the time is taken, the
     start of the processes, and the seals, except that the worker does them when it has nothing better to do.
     """

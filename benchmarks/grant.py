@@ -19,7 +19,7 @@ def run(scene: Scene) -> tuple[list[Figure], Meter]:
     """`advance` of an approved task up to its token in the inbox, on a ledger with synchronous=FULL.
 
     Against a bare hvac loop that sends the very same requests again (what jitvault adds besides), and against
-    the four requests that a grant cannot do without (what it asks besides). The last run's meter is given too.
+    the three requests that a grant cannot do without (what it asks besides). The last run's meter is given too.
     """
     scene.advance(scene.asked(), State.ISSUED)
     meters: list[Meter] = []
@@ -34,7 +34,7 @@ def run(scene: Scene) -> tuple[list[Figure], Meter]:
         needed.append(scene.bare.grant())
     own = [meter.total_ms for meter in meters]
     said = f"{median(same):.1f} ms for the same requests by bare hvac, {TIMES} pairs"
-    least = f"{median(needed):.1f} ms for the four requests it needs by bare hvac, {TIMES} pairs"
+    least = f"{median(needed):.1f} ms for the three requests it needs by bare hvac, {TIMES} pairs"
     return [
         Figure("grant_ratio", ratio(own, same), "ratio", said),
         Figure("grant_needed_ratio", ratio(own, needed), "ratio", least),

@@ -101,7 +101,7 @@ class People:
         self._settings, self._size, self._own = world.settings, size, local()
         # whoever wants to see a whole inbox has to be an administrator
         self._admin = Vault(Connection(world.world.address), world.world.admin_token)
-        self._inbox = f"jitvault/metadata/inbox/{world.operator.entity}/"
+        self._inbox = f"jitvault-inbox/metadata/{world.operator.entity}/"
 
     def __enter__(self) -> People:
         self._pool = ThreadPoolExecutor(self._size)

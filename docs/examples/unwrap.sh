@@ -11,7 +11,7 @@ set -eu
 field() { sed -n "s/.*\"$1\": *\"\([^\"]*\)\".*/\1/p"; }
 
 entity=$(bao read -field=entity_id auth/token/lookup-self)
-wrapping=$(bao read -format=json "jitvault/data/inbox/$entity/$1" | field token)
+wrapping=$(bao read -format=json "jitvault-inbox/data/$entity/$1" | field token)
 [ -n "$wrapping" ] || { echo "the inbox has no token of task $1" >&2; exit 1; }
 # Somebody may have put another wrapping in its place. One that cannot be looked up is opened all the same: the refusal shows
 # jitvault that somebody was first.
@@ -23,7 +23,7 @@ token=$(BAO_TOKEN=$wrapping bao unwrap -field=token)
 # the end of the token ends the login, and the task
 trap 'BAO_TOKEN=$token bao token revoke -self >/dev/null' EXIT
 trap 'exit 143' HUP INT TERM
-bao delete "jitvault/metadata/inbox/$entity/$1" >/dev/null
+bao delete "jitvault-inbox/metadata/$entity/$1" >/dev/null
 
 # one read, since the task has few of them
 login=$(BAO_TOKEN=$token bao read -format=json database/creds/app-readonly)

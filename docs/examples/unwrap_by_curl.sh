@@ -11,7 +11,7 @@ field() { sed -n "s/.*\"$1\": *\"\([^\"]*\)\".*/\1/p"; }
 ask() { printf 'X-Vault-Token: %s\n' "$1" | curl -fsS -H @- -X "$2" "$VAULT_ADDR/v1/$3"; }
 
 entity=$(ask "$VAULT_TOKEN" GET auth/token/lookup-self | field entity_id)
-wrapping=$(ask "$VAULT_TOKEN" GET "jitvault/data/inbox/$entity/$1" | field token)
+wrapping=$(ask "$VAULT_TOKEN" GET "jitvault-inbox/data/$entity/$1" | field token)
 [ -n "$wrapping" ] || { echo "the inbox has no token of task $1" >&2; exit 1; }
 # Somebody may have put another wrapping in its place. One that cannot be looked up is opened all the same: the refusal shows
 # jitvault that somebody was first. A look-up by the wrapping token itself would use it up.
@@ -24,7 +24,7 @@ token=$(ask "$wrapping" POST sys/wrapping/unwrap | field client_token)
 # the end of the token ends the login, and the task
 trap 'ask "$token" POST auth/token/revoke-self' EXIT
 trap 'exit 143' HUP INT TERM
-ask "$VAULT_TOKEN" DELETE "jitvault/metadata/inbox/$entity/$1"
+ask "$VAULT_TOKEN" DELETE "jitvault-inbox/metadata/$entity/$1"
 
 # one read, since the task has few of them
 login=$(ask "$token" GET database/creds/app-readonly)

@@ -42,6 +42,7 @@ from jitvault.audit.hazard_paths import (
 )
 from jitvault.audit.observation import Kind, Observation, Place
 from jitvault.audit.observation_detail import detail_of
+from jitvault.documents.paths import document_at
 from jitvault.formats.shorten import shorten
 from jitvault.model.vault_access import ACCESS_POLICY
 
@@ -293,7 +294,7 @@ _WRITTEN_PATHS = (
 def _workers_act(entry: Entry) -> tuple[Kind, str] | None:
     """Return what only the worker does: publish, deliver, sign receipts."""
     if is_publication(entry):
-        return Kind.OWN, entry.request.path.split("/", 2)[2]
+        return Kind.OWN, document_at(entry.request.path)
     if is_signature(entry.request) and not is_task_token(entry.auth):
         return Kind.OWN, ""
     return None

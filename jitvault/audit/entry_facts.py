@@ -11,12 +11,12 @@ from jitvault.audit.audit_form import is_hashed
 from jitvault.audit.entry import Auth, Entry, Request, Response
 from jitvault.audit.hazard_paths import READING
 from jitvault.audit.observation import Kind
-from jitvault.documents.paths import OF_WORKER
+from jitvault.documents.paths import OF_WORKER, vault_path
 from jitvault.model.vault_access import ACCESS_POLICY, WORKER_POLICY
 
 # All parts of an engine of KV version 2 by which a document is written, or taken away.
 _PARTS = ("data", "metadata", "delete", "undelete", "destroy")
-OF_WORKER_PATHS = tuple(f"jitvault/{part}/{begins}" for part in _PARTS for begins in OF_WORKER)
+OF_WORKER_PATHS = tuple(vault_path(part, begins) for part in _PARTS for begins in OF_WORKER)
 SIGNATURES = "jitvault-transit/sign/jitvault-receipts"
 # An error that consists of refusals alone: an error that an engine passes on may mention permissions, too. Blanks are
 # matched in one place only, so that a long run of them is read once.

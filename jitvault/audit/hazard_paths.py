@@ -38,7 +38,7 @@ _OPEN_TO_ALL = re.compile(
     r"(?:(?:cert|(?:unified-)?ocsp)/.|issuer/[^/]+/(?:json|der|pem|(?:unified-)?crl)(?:/|$))",
     re.DOTALL,
 )
-_OF_AN_ENGINE = re.compile(r"(?!sys/|auth/|identity/|cubbyhole/|jitvault/|jitvault-transit/)")
+_OF_AN_ENGINE = re.compile(r"(?!sys/|auth/|identity/|cubbyhole/|jitvault(?:-inbox|-transit)?/)")
 _ENGINE_HAZARDS = re.compile(
     rf"{_OF_AN_ENGINE.pattern}(?!.+/issue/[^/]+$).+?/((config|roles|reset|rotate-[a-z]+)(/|$)|{_ISSUER})"
 )

@@ -21,7 +21,7 @@ _DOCUMENT = About(AREA, "document", WrongState, EVERYTHING)
 KINDS: Mapping[str, About] = {
     about.name: about
     for about in (
-        # without them the worker finds no installation
+        # without them the worker finds no installation, signs no receipt and delivers nothing
         About(AREA, "mount", WrongState, EVERYTHING, covered_by=_DOCUMENT),
         _DOCUMENT,
         # no act of the worker's would be found in the stream
@@ -33,7 +33,8 @@ KINDS: Mapping[str, About] = {
         About(AREA, "signing key", WrongState, _PROVE),
         # a template's check tries it
         About(AREA, "mount tuning", WrongState, _PROVE, covered_by=TEMPLATES),
-        # it affects the templates of one mount, whose own checks report it: others can still be granted
+        # it affects the templates of one mount, whose own checks report it, and others can still be granted; or how
+        # long an inbox keeps a wrapping, which lives no longer than ten minutes
         About(AREA, "engine configuration", WrongState),
         About(AREA, "read limit", WrongState),
     )

@@ -1,4 +1,4 @@
-"""The paths of jitvault's documents in Vault, below its mount.
+"""The paths of jitvault's documents in Vault, and where Vault has them.
 
 Also what a document at each path implies.
 """
@@ -17,6 +17,9 @@ from jitvault.model.states import BEFORE_GRANT, LIVE_STATES, LIVING, OVER, State
 if TYPE_CHECKING:
     from jitvault.formats.time_window import Window
 
+MOUNT = "jitvault"
+INBOX_MOUNT = "jitvault-inbox"
+"""What lies below `inbox/`, without that word: Vault deletes it after ten minutes, by the mount's configuration."""
 INSTALLATION = "installation"
 """The administrator's, by `init`: the installation's id, never changed once made."""
 NETWORKS = "networks"
@@ -105,6 +108,24 @@ class WorkItem:
 
 ANYONE = "+"
 """The author in a path that stands for that of every author."""
+
+
+def vault_path(part: str, path: str) -> str:
+    """Return where Vault has a part of a document.
+
+    `part` is `data`, `metadata` or another one of an engine of KV version 2. `path` may be the beginning of one.
+    """
+    if path.startswith(INBOX):
+        return f"{INBOX_MOUNT}/{part}/{path.removeprefix(INBOX)}"
+    return f"{MOUNT}/{part}/{path}"
+
+
+def document_at(path: str) -> str:
+    """Return the path of the document that Vault has at `path`, the inverse of `vault_path`."""
+    below = path.split("/", 2)[2]
+    if path.startswith(f"{INBOX_MOUNT}/"):
+        return INBOX + below
+    return below
 
 
 def published_path(task_id: str) -> str:

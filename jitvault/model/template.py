@@ -52,7 +52,7 @@ WRAP_TTLS = (timedelta(seconds=5), timedelta(minutes=10))
 # unwraps at the last moment still needs time to use what it gets.
 WORK_AFTER_UNWRAP = timedelta(seconds=5)
 # Vault's own paths, and jitvault's: access to them would decide who may do what.
-RESERVED = frozenset({"sys", "auth", "identity", "cubbyhole", "jitvault", "jitvault-transit"})
+RESERVED = frozenset({"sys", "auth", "identity", "cubbyhole", "jitvault", "jitvault-inbox", "jitvault-transit"})
 # Below a path part of this name PKI answers every token, whatever its policies, or needs none. In a mount with such a
 # name, such a request could not be told from a change of the engine (`audit/classify.py`).
 OPEN_TO_ALL = frozenset({"acme", "cert", "issuer", "ocsp", "unified-ocsp"})
@@ -66,7 +66,7 @@ Mount = Annotated[
     Name(
         rf"^{_NOT_RESERVED}(?=.{{1,128}}$)[a-z0-9][a-z0-9_-]*(?:/[a-z0-9][a-z0-9_-]*)*$",
         "the mount of a secrets engine: a-z 0-9 _ - with inner slashes only, "
-        "not sys, auth, identity, cubbyhole, jitvault or jitvault-transit",
+        "not sys, auth, identity, cubbyhole, jitvault, jitvault-inbox or jitvault-transit",
     ),
 ]
 PathPattern = Annotated[
@@ -74,7 +74,8 @@ PathPattern = Annotated[
     Name(
         rf"^{_NOT_RESERVED}(?!.*\.\.)(?=.{{1,256}}$){_SEGMENT}(?:/{_SEGMENT})*$",
         "a path below the mount: A-Z a-z 0-9 . _ @ : - and {parameter}, with inner slashes only, "
-        "without `..`, not beginning with sys, auth, identity, cubbyhole, jitvault or jitvault-transit",
+        "without `..`, not beginning with sys, auth, identity, cubbyhole, jitvault, jitvault-inbox or "
+        "jitvault-transit",
     ),
 ]
 DataKey = Annotated[

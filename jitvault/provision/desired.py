@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from string import Template
 
+from jitvault.documents.paths import INBOX_MOUNT
 from jitvault.documents.signed import RECEIPT_KEY, signer_key
 from jitvault.engines.interface import Engine, check_template
 from jitvault.errors import InvalidInput
@@ -22,6 +23,7 @@ from jitvault.provision.item import Item
 from jitvault.provision.items import (
     AuditedHeader,
     Group,
+    InboxLife,
     Installation,
     MarkedPolicy,
     Mount,
@@ -74,7 +76,9 @@ def desired(
     granted = tuple(accesses(templates, engines))
     return (
         Mount(KV_MOUNT, "kv", (("version", "2"),)),
+        Mount(INBOX_MOUNT, "kv", (("version", "2"),)),
         Mount(TRANSIT_MOUNT, "transit"),
+        InboxLife(),
         Installation(),
         NetworksDocument(tuple((name, _network(name, cidrs)) for name, cidrs in sorted(networks.items()))),
         AuditedHeader(AUDITED_HEADER),

@@ -6,10 +6,11 @@ import difflib
 import re
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from jitvault.documents.paths import NETWORKS
+from jitvault.documents.paths import INBOX_MOUNT, NETWORKS
 from jitvault.errors import VaultRejected, WrongState
 from jitvault.model.vault_access import AccessPolicy
 from jitvault.provision.item import Action, Item, Step, changed, shown
@@ -27,6 +28,8 @@ from jitvault.vault.documents import Documents
 
 _GROUP_METADATA = {"managed-by": "jitvault"}
 _PATHS = re.compile(r'^path "([^"]+)"', re.MULTILINE)
+# durations as Vault answers them
+_INBOX_LIFE = {"max_versions": 1, "delete_version_after": "10m0s", "cas_required": False}
 _UPGRADE_WAIT_S = 10.0
 _UPGRADING = "Upgrading from non-versioned to versioned data"
 
@@ -73,6 +76,40 @@ class Mount(Item):
 
 
 @dataclass(frozen=True, slots=True)
+class InboxLife(Item):
+    """How many versions Vault keeps of a document in an inbox, and for how long."""
+
+    kind = "engine configuration"
+
+    @property
+    def label(self) -> str:
+        return f"{INBOX_MOUNT}/config"
+
+    def step(self, live: Live) -> Step:
+        if INBOX_MOUNT not in live.mounts:
+            return self.create("one version of each document, deleted after 10m0s")
+        return self.update(changed(live.data(self.label) or {}, _INBOX_LIFE))
+
+    def carry_out(self, vault: Vault, action: Action) -> None:
+        _write_to_new(vault, self.label, _INBOX_LIFE)
+
+
+def _write_to_new(vault: Vault, path: str, body: Mapping[str, Any]) -> None:
+    """Write to a KV mount that may be new: it refuses writes for a moment after its creation."""
+    deadline = time.monotonic() + _UPGRADE_WAIT_S
+    while True:
+        try:
+            vault.write(path, body)
+        except VaultRejected as error:
+            upgrading = any(_UPGRADING in reason for reason in error.reasons)
+            if not upgrading or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return
+
+
+@dataclass(frozen=True, slots=True)
 class Installation(Item):
     """The document with the installation's id, never changed once created."""
 
@@ -95,20 +132,8 @@ class Installation(Item):
         return self.create("id: 32 random hex digits, made once")
 
     def carry_out(self, vault: Vault, action: Action) -> None:
-        """Write the id. A mount that is new refuses writes for a moment after its creation."""
         # cas 0: where another `init` has written the document meanwhile, its id stays
-        body = {"options": {"cas": 0}, "data": {"id": secrets.token_hex(16)}}
-        deadline = time.monotonic() + _UPGRADE_WAIT_S
-        while True:
-            try:
-                vault.write(INSTALLATION, body)
-            except VaultRejected as error:
-                upgrading = any(_UPGRADING in reason for reason in error.reasons)
-                if not upgrading or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.02)
-            else:
-                return
+        _write_to_new(vault, INSTALLATION, {"options": {"cas": 0}, "data": {"id": secrets.token_hex(16)}})
 
 
 @dataclass(frozen=True, slots=True)

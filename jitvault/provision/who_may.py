@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+from jitvault.documents.paths import INBOX_MOUNT
 from jitvault.provision.names import GROUPS, KV_MOUNT, TRANSIT_MOUNT
 
 _STANZA = re.compile(r'^path "([^"]+)" \{(.*?)^\}', re.MULTILINE | re.DOTALL)
@@ -23,7 +24,7 @@ def groups_that_may(method: str, path: str, policies: Mapping[str, str]) -> list
 
     `policies` are the texts of `policies/vault` by file name.
     """
-    if path.partition("/")[0] not in (KV_MOUNT, TRANSIT_MOUNT):
+    if path.partition("/")[0] not in (KV_MOUNT, INBOX_MOUNT, TRANSIT_MOUNT):
         return []
     needed = _NEEDED.get(method.lower(), _WRITES)
     able = {f"jitvault-{name.removesuffix('.hcl')}" for name, text in policies.items() if _allows(text, path, needed)}

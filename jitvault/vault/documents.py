@@ -1,4 +1,4 @@
-"""Documents in the KV mount `jitvault/`, where all parties meet.
+"""Documents in the KV mounts `jitvault/` and `jitvault-inbox/`, where all parties meet.
 
 Their paths, and who writes what, are in `jitvault.documents.paths`.
 """
@@ -10,13 +10,11 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
-from jitvault.documents.paths import DECISIONS, FREEZES, INBOX, REQUESTS
+from jitvault.documents.paths import DECISIONS, FREEZES, INBOX, REQUESTS, vault_path
 from jitvault.errors import VaultRejected
 from jitvault.vault.client import Vault
 from jitvault.vault.interface import Stored
 
-MOUNT = "jitvault"
-INBOX_LIFE = "600s"
 MOST_READ = 256 * 1024
 """How many bytes of a person's or an agent's document are read, and of one in an inbox.
 
@@ -54,7 +52,7 @@ class Documents:
             return None
         try:
             most = MOST_READ if path.startswith(_BOUNDED) else None
-            answer = self._vault.read(f"{MOUNT}/data/{path}", most=most, query=query)
+            answer = self._vault.read(vault_path("data", path), most=most, query=query)
         except VaultRejected as error:
             if error.status != HTTPStatus.OK:
                 raise
@@ -75,22 +73,12 @@ class Documents:
 
         Raises OutcomeUnknown for an answer that does not say which: Vault did not give it.
         """
-        return int(self._vault.ask(f"{MOUNT}/data/{path}", {"data": dict(document)}, op=op)["version"])
+        return int(self._vault.ask(vault_path("data", path), {"data": dict(document)}, op=op)["version"])
 
     def names(self, path: str) -> list[str]:
         """Return the names directly below `path`; folders end in `/`."""
-        return self._vault.list(f"{MOUNT}/metadata/{path}")
-
-    def deliver(self, path: str, document: Mapping[str, Any], *, op: str) -> None:
-        """Write a document that keeps one version and expires after ten minutes.
-
-        Writing the metadata also undoes settings by which a thief of a worker's token may have blocked deliveries
-        there.
-        """
-        metadata = {"max_versions": 1, "delete_version_after": INBOX_LIFE, "cas_required": False}
-        self._vault.write(f"{MOUNT}/metadata/{path}", metadata, op=op)
-        self.put(path, document, op=op)
+        return self._vault.list(vault_path("metadata", path))
 
     def destroy(self, path: str, *, op: str | None = None) -> None:
         """Remove the document with all its versions."""
-        self._vault.delete(f"{MOUNT}/metadata/{path}", op=op)
+        self._vault.delete(vault_path("metadata", path), op=op)

@@ -173,7 +173,7 @@ class Signer(Protocol):
 
 
 class Documents(Protocol):
-    """Documents in the KV mount `jitvault/`."""
+    """Documents in the KV mounts `jitvault/` and `jitvault-inbox/`."""
 
     def read(self, path: str) -> Stored | None: ...
 
@@ -184,8 +184,6 @@ class Documents(Protocol):
     def put(self, path: str, document: Mapping[str, Any], *, op: str | None = None) -> int: ...
 
     def names(self, path: str) -> list[str]: ...
-
-    def deliver(self, path: str, document: Mapping[str, Any], *, op: str) -> None: ...
 
     def destroy(self, path: str, *, op: str | None = None) -> None: ...
 

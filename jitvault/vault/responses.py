@@ -32,7 +32,7 @@ _OBJECTS = ("data", "auth", "wrap_info")
 _NO_ENGINE = "no handler for route"
 _NOT_PROVISIONED = "This Vault is not provisioned yet: an administrator runs `jitvault init`."
 _NOT_ENABLED = "Is it enabled, and is VAULT_ADDR the Vault that is meant? `bao secrets list` shows what there is."
-_MADE_BY_INIT = frozenset({"jitvault", "jitvault-transit"})
+_MADE_BY_INIT = frozenset({"jitvault", "jitvault-inbox", "jitvault-transit"})
 # a standby's message while no node is active: docs/vault-facts.md, "Several nodes"
 _NOBODY_ACTIVE = "local node not active but active cluster node not found"
 # where Vault itself answers with one of these, nothing was done

@@ -33,12 +33,12 @@ path "auth/token/roles/jitvault-*" {
 }
 
 # What the worker delivered to this agent, deleted once it is fetched.
-path "jitvault/data/inbox/{{identity.entity.id}}/*" {
+path "jitvault-inbox/data/{{identity.entity.id}}/*" {
   capabilities = ["read"]
 }
 
 # The names are listed for a task's id that was misspelt.
-path "jitvault/metadata/inbox/{{identity.entity.id}}/*" {
+path "jitvault-inbox/metadata/{{identity.entity.id}}/*" {
   capabilities = ["list", "delete"]
 }
 

@@ -28,11 +28,11 @@ path "jitvault/metadata/freezes/*" {
 }
 
 # What the worker delivered to this operator, deleted once it is fetched.
-path "jitvault/data/inbox/{{identity.entity.id}}/*" {
+path "jitvault-inbox/data/{{identity.entity.id}}/*" {
   capabilities = ["read"]
 }
 
-path "jitvault/metadata/inbox/{{identity.entity.id}}/*" {
+path "jitvault-inbox/metadata/{{identity.entity.id}}/*" {
   capabilities = ["delete"]
 }
 

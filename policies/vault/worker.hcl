@@ -120,12 +120,9 @@ path "jitvault/metadata/tasks/*" {
   capabilities = ["list", "read", "delete"]
 }
 
-# Delivery: write only, never read. The metadata limit a document to one version that Vault deletes by itself.
-path "jitvault/data/inbox/*" {
-  capabilities = ["create", "update"]
-}
-
-path "jitvault/metadata/inbox/*" {
+# Delivery: write only, never read. The mount keeps one version of a document and deletes it by itself, and nothing that
+# the worker writes changes that or keeps it from the next delivery.
+path "jitvault-inbox/data/*" {
   capabilities = ["create", "update"]
 }
 

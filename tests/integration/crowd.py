@@ -34,7 +34,7 @@ class Inbox:
     """What lies in the operators' inbox, looked at by one for all of them while the block lasts."""
 
     def __init__(self, rig: Rig) -> None:
-        self._admin, self._path = rig.admin, f"jitvault/metadata/inbox/{rig.entity('operator')}"
+        self._admin, self._path = rig.admin, f"jitvault-inbox/metadata/{rig.entity('operator')}"
         self._tasks, self._over = set[str](), Event()
         self._thread = Thread(target=self._look, daemon=True)
 

@@ -251,10 +251,10 @@ def second_deliveries(rig: Rig, seen: Seen) -> list[str]:
 
 def _delivered(rig: Rig) -> Iterator[tuple[str, str]]:
     """The task and the operation id of every wrapping token that was put into an inbox."""
-    for entry in audit_entries(rig, b"jitvault/data/inbox/"):
+    for entry in audit_entries(rig, b"jitvault-inbox/data/"):
         request = entry["request"]
         put = entry["type"] == "response" and request["operation"] in ("create", "update") and not entry.get("error")
-        if put and request["path"].startswith("jitvault/data/inbox/"):
+        if put and request["path"].startswith("jitvault-inbox/data/"):
             yield request["path"].rpartition("/")[2], (request.get("headers") or {}).get("x-jitvault-op", ["?"])[0]
 
 

@@ -23,7 +23,7 @@ from jitvault.errors import VaultRejected
 from jitvault.settings import load
 
 _RENEW = "auth/token/renew-accessor"
-_ABOUT = (b"auth/token/create/", b"auth/token/revoke-", _RENEW.encode(), b"jitvault/data/inbox/")
+_ABOUT = (b"auth/token/create/", b"auth/token/revoke-", _RENEW.encode(), b"jitvault-inbox/data/")
 _BY_LEASE = "sys/leases/revoke/auth/token/create/"
 
 

@@ -25,6 +25,7 @@ from commands import PEOPLE, Cli, Quick, Result, without_limits
 from ledgers import LedgerPlace, address, ask, bind, has_table, kind_of, new_place
 
 from jitvault.agent.unwrap import TaskToken, read_all, unwrap
+from jitvault.documents.paths import vault_path
 from jitvault.errors import JitvaultError, VaultRefused, VaultRejected
 from jitvault.formats.secret import Secret
 from jitvault.ledger.ledger import Ledger
@@ -307,13 +308,13 @@ class Rig:
         return self.world.entity_ids[name]
 
     def document(self, path: str) -> dict[str, Any]:
-        found = self.admin.read(f"jitvault/data/{path}")
+        found = self.admin.read(vault_path("data", path))
         assert found is not None, path
         return dict(found["data"]["data"])
 
     def put(self, path: str, document: dict[str, Any]) -> None:
         """Write a document with the administrator's token, over every author rule."""
-        self.admin.write(f"jitvault/data/{path}", {"data": document})
+        self.admin.write(vault_path("data", path), {"data": document})
 
     def vouch(self, **basis: Any) -> None:
         """Write, as an administrator who lies, that the shipped templates passed their check as everything is now."""

@@ -25,7 +25,7 @@ LONG = pytest.mark.timeout(600)
 # after these there is something in Vault that the ledger does not know yet
 ACTS = (
     "/v1/auth/token/create/",
-    "/v1/jitvault/data/inbox/",
+    "/v1/jitvault-inbox/data/",
     "/v1/auth/token/revoke-accessor",
     "/v1/sys/leases/revoke/",
 )

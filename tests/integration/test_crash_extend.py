@@ -25,7 +25,7 @@ ACTS = (
     "/v1/auth/token/create/",
     "/v1/auth/token/revoke-accessor",
     "/v1/sys/leases/revoke/",
-    "/v1/jitvault/data/inbox/",
+    "/v1/jitvault-inbox/data/",
 )
 WITHIN = "jitvault.lifecycle.advance:_renew_or_end"
 

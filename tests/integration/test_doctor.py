@@ -165,6 +165,20 @@ def saved_for_long(rig: Rig) -> Iterator[Environment]:
 
 
 @contextlib.contextmanager
+def inbox_kept(rig: Rig) -> Iterator[Environment]:
+    with provisioned_again(rig):
+        rig.admin.write("jitvault-inbox/config", {"delete_version_after": "24h"})
+        yield {}
+
+
+@contextlib.contextmanager
+def inbox_gone(rig: Rig) -> Iterator[Environment]:
+    with provisioned_again(rig):
+        rig.admin.delete("sys/mounts/jitvault-inbox")
+        yield {}
+
+
+@contextlib.contextmanager
 def network_widened(rig: Rig) -> Iterator[Environment]:
     with provisioned_again(rig):
         body = TokenRole("jitvault-1h-loopback", 3600, ("10.0.0.0/8", "127.0.0.0/8")).body
@@ -374,6 +388,8 @@ BROKEN: list[tuple[Break, str, int, str]] = [
     (limit_gone, "read limit", 9, "pki/issue/service is missing"),
     (role_edited, "token role", 9, "jitvault-15m differs (token_explicit_max_ttl: 86400 → 900)"),
     (saved_for_long, "engine configuration", 9, "pki/config/crl differs (ocsp_expiry: 12h → 5m"),
+    (inbox_kept, "engine configuration", 9, "jitvault-inbox/config differs (delete_version_after: 24h0m0s → 10m0s)"),
+    (inbox_gone, "mount", 9, "jitvault-inbox/ is missing"),
     (network_widened, "token role", 9, "jitvault-1h-loopback differs"),
     (worker_policy_wider, "policy", 9, "jitvault-worker differs"),
     (key_deletable, "signing key", 9, "jitvault-receipts differs (deletion_allowed: true → false)"),
@@ -424,11 +440,14 @@ def test_what_is_broken_is_told_and_nothing_else(
     assert seen in found["seen"] and found["mend"]
     assert found["seen"] in result.error["message"]
     # what rests on it is skipped or fails for the same reason; nothing else fails
-    also = {"files": {"trust"}, "devices": {"trust"}, "policy": {"worker policies"}}.get(name, set())
+    also = {
+        **{"files": {"trust"}, "devices": {"trust"}, "policy": {"worker policies"}},
+        "mount": {"engine configuration"},
+    }.get(name, set())
     assert status(result, "fail") <= {name} | also
     for ability in found["needed_to"]:
         assert result.json["can"][ability] is False
-    if name == "engine configuration":
+    if broken is saved_for_long:
         # it is one template's, and a check of that would end with the same: `init` goes first
         assert result.json["can"]["grant"] is True
         assert checks(result)["pki-service"]["mend"].startswith("`jitvault init` shortens it")

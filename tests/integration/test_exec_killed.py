@@ -30,10 +30,10 @@ OVER = ("ending", "confirmed", "sealed")
 POINTS = {
     "asks": ("PUT jitvault/data/requests/.*/submit", 0),
     "waits": ("GET jitvault/data/tasks/", 2),
-    "looks into its inbox": ("GET jitvault/data/inbox/", 0),
+    "looks into its inbox": ("GET jitvault-inbox/data/", 0),
     "looks at the wrapping": ("PUT sys/wrapping/lookup", 0),
     "unwraps": ("PUT sys/wrapping/unwrap", 0),
-    "empties its inbox": ("DELETE jitvault/metadata/inbox/", 0),
+    "empties its inbox": ("DELETE jitvault-inbox/metadata/", 0),
     "reads": ("GET database/creds/", 0),
     "revokes its token": ("PUT auth/token/revoke-self", 0),
     "signs the end": ("PUT jitvault-transit/sign/", 2),

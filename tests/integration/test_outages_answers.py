@@ -25,7 +25,7 @@ Spec = Callable[..., Path]
 
 CREATE = "PUT auth/token/create/"
 LOOK_AT_TOKEN = "PUT auth/token/lookup-accessor"
-DELIVER = "PUT jitvault/data/inbox/"
+DELIVER = "PUT jitvault-inbox/data/"
 REVOKE_TOKEN = "PUT auth/token/revoke-accessor"
 REVOKE_LEASE = "PUT sys/leases/revoke/"
 LOOK_AT_LEASE = "PUT sys/leases/lookup$"
@@ -273,7 +273,7 @@ def limited(rig: Rig, path: str, used_up_by: str, *, interval: str) -> Iterator[
         rig.admin.delete(quota)
 
 
-@pytest.mark.parametrize("where", ["auth/token/create/jitvault-15m", "jitvault/data/inbox/*"])
+@pytest.mark.parametrize("where", ["auth/token/create/jitvault-15m", "jitvault-inbox/data/*"])
 def test_a_grant_that_is_asked_for_too_often_gives_one_token_later(rig: Rig, spec: Spec, where: str) -> None:
     file = spec()
     rig("operator", "submit", file)

@@ -18,7 +18,7 @@ Case = tuple[Kind, str]
 
 CREATE = "auth/token/create/"
 LOOK_AT_TOKEN = "auth/token/lookup-accessor"
-DELIVER = "jitvault/data/inbox/"
+DELIVER = "jitvault-inbox/data/"
 PUBLISH = "jitvault/data/tasks/"
 REVOKE_TOKEN = "auth/token/revoke-accessor"
 REVOKE_LEASE = "sys/leases/revoke/"

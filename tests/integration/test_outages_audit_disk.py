@@ -25,7 +25,7 @@ Case = tuple[str, Moment]
 
 pytestmark = pytest.mark.usefixtures("hurried")
 CREATE = "PUT auth/token/create/"
-DELIVER = "PUT jitvault/data/inbox/"
+DELIVER = "PUT jitvault-inbox/data/"
 REVOKE_TOKEN = "PUT auth/token/revoke-accessor"
 REVOKE_LEASE = "PUT sys/leases/revoke/"
 LOOK_AT_LEASE = "PUT sys/leases/lookup$"

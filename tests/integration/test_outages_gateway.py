@@ -64,7 +64,7 @@ ACTS = {
     "grant": {
         "create": "PUT auth/token/create/",
         "look-up": "PUT auth/token/lookup-accessor",
-        "deliver": "PUT jitvault/data/inbox/",
+        "deliver": "PUT jitvault-inbox/data/",
         "publish": "PUT jitvault/data/tasks/",
     },
     "renewal": {

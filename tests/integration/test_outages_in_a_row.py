@@ -26,7 +26,7 @@ from jitvault.model.states import State
 
 Spec = Callable[..., Path]
 SEEDS = int(os.environ.get("JITVAULT_TEST_SEEDS", "1"))
-QUOTAS = ("auth/token/*", "sys/leases/*", "jitvault/data/tasks/*", "sys/audit-hash/*", "jitvault/data/inbox/*")
+QUOTAS = ("auth/token/*", "sys/leases/*", "jitvault/data/tasks/*", "sys/audit-hash/*", "jitvault-inbox/data/*")
 
 
 class Misfortune:

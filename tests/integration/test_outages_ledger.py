@@ -28,7 +28,7 @@ from jitvault.sandbox.vault_server import VaultServer
 Spec = Callable[..., Path]
 
 CREATE = "PUT auth/token/create/"
-DELIVER = "PUT jitvault/data/inbox/"
+DELIVER = "PUT jitvault-inbox/data/"
 PUBLISH = "PUT jitvault/data/tasks/"
 REVOKE_TOKEN = "PUT auth/token/revoke-accessor"
 LOOK_AT_LEASE = "PUT sys/leases/lookup$"

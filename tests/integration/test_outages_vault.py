@@ -22,7 +22,7 @@ Case = tuple[str, str, Moment]
 
 CREATE = "PUT auth/token/create/"
 LOOK_AT_TOKEN = "PUT auth/token/lookup-accessor"
-DELIVER = "PUT jitvault/data/inbox/"
+DELIVER = "PUT jitvault-inbox/data/"
 PUBLISH = "PUT jitvault/data/tasks/"
 REVOKE_TOKEN = "PUT auth/token/revoke-accessor"
 REVOKE_LEASE = "PUT sys/leases/revoke/"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,10 @@ def test_the_first_run_makes_everything(vault: Vault, want: init.Want) -> None:
     init.apply(vault, plan)
     mounts = data(vault, "sys/mounts")
     assert (mounts["jitvault/"]["type"], mounts["jitvault/"]["options"]) == ("kv", {"version": "2"})
-    assert mounts["jitvault/"]["description"] == mounts["jitvault-transit/"]["description"] == MARKER
+    ours = [mount for mount in mounts.values() if mount["description"] == MARKER]
+    assert sorted(mount["type"] for mount in ours) == ["kv", "kv", "transit"]
+    life = data(vault, "jitvault-inbox/config")
+    assert (life["max_versions"], life["delete_version_after"], life["cas_required"]) == (1, "10m0s", False)
     assert len(data(vault, "jitvault/data/installation")["data"]["id"]) == 32
     assert set(vault.list("auth/token/roles")) == set(ROLES)
     assert data(vault, f"sys/policies/acl/{READONLY.name}")["policy"] == READONLY.text
@@ -103,6 +107,20 @@ def test_the_first_run_makes_everything(vault: Vault, want: init.Want) -> None:
     assert data(vault, "sys/mounts/pki/tune")["audit_non_hmac_response_keys"] == ["serial_number"]
     key = data(vault, f"jitvault-transit/keys/{RECEIPT_KEY}")
     assert (key["type"], key["exportable"], key["deletion_allowed"]) == ("ed25519", False, False)
+
+
+@pytest.mark.parametrize("own", [{}, {"delete_version_after": "24h"}], ids=["the mount's", "and its own"])
+def test_what_lies_in_an_inbox_is_one_version_and_goes_after_ten_minutes(
+    vault: Vault, want: init.Want, own: Mapping[str, Any]
+) -> None:
+    ready(vault, want)
+    if own:
+        vault.write("jitvault-inbox/metadata/e/t", own)
+    for n in (1, 2):
+        vault.write("jitvault-inbox/data/e/t", {"data": {"n": n}})
+    found = data(vault, "jitvault-inbox/metadata/e/t")["versions"]
+    (written, deleted) = (datetime.fromisoformat(found["2"][name]) for name in ("created_time", "deletion_time"))
+    assert (list(found), deleted - written) == (["2"], timedelta(minutes=10))
 
 
 def test_a_token_role_is_what_the_design_says(vault: Vault, want: init.Want) -> None:
@@ -145,6 +163,7 @@ def test_drift_is_shown_and_mended(vault: Vault, want: init.Want) -> None:
     vault.write("sys/config/auditing/request-headers/X-Jitvault-Op", {"hmac": True})
     vault.write("sys/mounts/database/tune", {"audit_non_hmac_response_keys": ["other"]}, method="post")
     vault.write(f"jitvault-transit/keys/{RECEIPT_KEY}/config", {"deletion_allowed": True})
+    vault.write("jitvault-inbox/config", {"delete_version_after": "24h", "max_versions": 0, "cas_required": True})
     vault.write("pki/config/crl", {"expiry": "4m", "ocsp_expiry": "12h", "delta_rebuild_interval": "20m"})
 
     plan = init.plan(vault, want)
@@ -158,8 +177,12 @@ def test_drift_is_shown_and_mended(vault: Vault, want: init.Want) -> None:
         "X-Jitvault-Op",
         "database/",
         "pki/config/crl",
+        "jitvault-inbox/config",
         RECEIPT_KEY,
     }
+    assert details["jitvault-inbox/config"] == (
+        "max_versions: 0 → 1\ndelete_version_after: 24h0m0s → 10m0s\ncas_required: True → False"
+    )
     assert details["pki/config/crl"].startswith("ocsp_expiry: 12h → 5m\na worker renews the list in time; ")
     assert "token_bound_cidrs: none → 127.0.0.0/8" in details["jitvault-1h-loopback"]
     assert "token_period: 3600 → 0" in details["jitvault-1h-loopback"]
@@ -307,6 +330,10 @@ def _mount_kv_1(vault: Vault) -> None:
     vault.write("sys/mounts/jitvault", {"type": "kv", "description": MARKER})
 
 
+def _mount_inbox(vault: Vault) -> None:
+    vault.write("sys/mounts/jitvault-inbox", {"type": "kv", "options": {"version": "2"}, "description": "mail"})
+
+
 def _mount_transit(vault: Vault) -> None:
     vault.write("sys/mounts/jitvault-transit", {"type": "transit"})
 
@@ -335,6 +362,7 @@ def _role(vault: Vault) -> None:
 FOREIGN = [
     (_mount_kv, "the mount jitvault/ is not jitvault's"),
     (_mount_kv_1, "the mount jitvault/ is not jitvault's: it is of type kv"),
+    (_mount_inbox, "the mount jitvault-inbox/ is not jitvault's"),
     (_mount_transit, "the mount jitvault-transit/ is not jitvault's"),
     (_policy, "the policy jitvault-operator is not jitvault's: its first line"),
     (_access_policy, f"the policy {READONLY.name} was changed"),
@@ -437,7 +465,7 @@ def test_a_wrong_network_is_refused(vault: Vault, want: init.Want, networks: Map
         "*", "+/creds/x", "database/*", "database/creds/+", "database", "database/../sys/mounts",
         "/database/x", "database//x", "database/x/", "database/x\n", 'database/x" { }',
         "database/creds/{{identity.entity.name}}", "sys/mounts", "auth/token/create", "identity/entity/id/x",
-        "cubbyhole/x", "jitvault/data/tasks/x", "jitvault-transit/keys/x",
+        "cubbyhole/x", "jitvault/data/tasks/x", "jitvault-inbox/data/e/x", "jitvault-transit/keys/x",
     ],
 )  # fmt: skip
 def test_no_policy_is_made_for_such_a_path(path: str) -> None:

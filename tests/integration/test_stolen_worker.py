@@ -208,7 +208,7 @@ def templates(rig: Rig) -> Iterator[str]:
 def test_what_a_thief_wrote_for_agents_freezes_everything(rig: Rig, spec: Spec, templates: str, what: str) -> None:
     file = spec(more="  deliver: agent\n")
     rig("operator", "grant", file)
-    inbox = f"jitvault/data/inbox/{rig.entity('research-agent')}/{file.stem}"
+    inbox = f"jitvault-inbox/data/{rig.entity('research-agent')}/{file.stem}"
     path = templates if what == "the templates" else inbox
     (op,) = (each.op_id for each in rig.operations(file.stem) if each.kind == "deliver")
     headers = {"X-Jitvault-Op": op if "id of" in what else "0" * 32}
@@ -221,15 +221,12 @@ def test_what_a_thief_wrote_for_agents_freezes_everything(rig: Rig, spec: Spec, 
     assert any(f"'{path}' from {THIEF}" in message for message in told)
 
 
-def test_an_inbox_that_a_thief_closed_freezes_everything_and_is_open_for_the_next_delivery(
-    rig: Rig, spec: Spec
-) -> None:
-    held, file = spec(), spec()
-    rig.active(held)
-    inbox, token = f"jitvault/metadata/inbox/{rig.entity('operator')}/{file.stem}", rig.world.worker_token.reveal()
-    assert ask(rig, "PUT", inbox, token, {"cas_required": True}, source=THIEF)[0] == 204
-    assert rig("operator", "status", held.stem, code=12).json["end_reason"] == "frozen"
-    rig(None, "unfreeze", "--reason", "the token was revoked")
+def test_a_thief_closes_no_inbox_and_keeps_nothing_in_it(rig: Rig, spec: Spec) -> None:
+    file = spec()
+    place, token = f"{rig.entity('operator')}/{file.stem}", rig.world.worker_token.reveal()
+    for path in ("config", f"metadata/{place}"):
+        for setting in ({"cas_required": True}, {"delete_version_after": "24h"}, {"max_versions": 10}):
+            assert ask(rig, "PUT", f"jitvault-inbox/{path}", token, setting, source=THIEF)[0] == 403
     assert rig("operator", "grant", file).json["state"] == "issued"
 
 

@@ -139,13 +139,13 @@ class Stopped:
 def test_a_process_that_was_stopped_right_before_it_delivers_leaves_no_wrapping_of_what_others_ended(
     rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file, deliver = spec(), Documents.deliver
-    stopped = Stopped(rig, file.stem, deliver, "revoke")
+    file, put = spec(), Documents.put
+    stopped = Stopped(rig, file.stem, put, "revoke")
 
-    def late(*args: Any, **named: Any) -> None:
-        stopped(*args, **named)
+    def late(documents: Documents, path: str, document: Any, **named: Any) -> Any:
+        return (stopped if path.startswith("inbox/") else put)(documents, path, document, **named)
 
-    monkeypatch.setattr(Documents, "deliver", late)
+    monkeypatch.setattr(Documents, "put", late)
     grant_loses_its_task(rig, file)
     assert rig.document(f"inbox/{rig.entity('operator')}/{file.stem}")["wrapping"] == []
     # what it wrote last had an intent as well
@@ -158,7 +158,7 @@ def test_a_process_that_was_stopped_after_its_intent_delivers_nothing(
     file = spec()
     monkeypatch.setattr(issue, "_put", Stopped(rig, file.stem, issue._put, "revoke"))
     grant_loses_its_task(rig, file)
-    assert rig.admin.read(f"jitvault/data/inbox/{rig.entity('operator')}/{file.stem}") is None
+    assert rig.admin.read(f"jitvault-inbox/data/{rig.entity('operator')}/{file.stem}") is None
 
 
 def test_a_process_that_was_stopped_prints_no_wrapping_of_what_others_ended(

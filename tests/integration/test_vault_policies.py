@@ -61,7 +61,7 @@ def world() -> Iterator[World]:
         for name in ("operator", "operator-2", "approver-1", "approver-2", "research-agent", "auditor"):
             admin.write(f"jitvault/data/requests/{ids[name]}/seeded/submit", DOCUMENT)
             admin.write(f"jitvault/data/decisions/{ids[name]}/seeded", DOCUMENT)
-            admin.write(f"jitvault/data/inbox/{ids[name]}/seeded", DOCUMENT)
+            admin.write(f"jitvault-inbox/data/{ids[name]}/seeded", DOCUMENT)
         admin.write("jitvault/data/tasks/seeded", DOCUMENT)
         # an access that no template gives
         role = (admin.read("database/roles/app-readonly") or {})["data"]
@@ -133,9 +133,8 @@ ALLOWED = [
     ("worker", "GET", "jitvault/metadata/tasks/made", None),
     ("worker", "LIST", "jitvault/metadata/tasks", None),
     ("worker", "DELETE", "jitvault/metadata/tasks/made", None),
-    ("worker", "PUT", "jitvault/metadata/inbox/{operator}/made", {"max_versions": 1}),
-    ("worker", "PUT", "jitvault/data/inbox/{operator}/made", DOCUMENT),
-    ("worker", "PUT", "jitvault/data/inbox/{operator}/made", DOCUMENT),
+    ("worker", "PUT", "jitvault-inbox/data/{operator}/made", DOCUMENT),
+    ("worker", "PUT", "jitvault-inbox/data/{operator}/made", DOCUMENT),
     ("worker", "GET", "jitvault/data/probes/postgres", None),
     ("worker", "GET", "jitvault/data/checks/postgres-readonly", None),
     ("operator", "GET", "jitvault/data/checks/postgres-readonly", None),
@@ -154,8 +153,8 @@ ALLOWED = [
     ("operator", "PUT", "jitvault/data/requests/{own}/mine/submit", DOCUMENT),
     ("operator", "PUT", "jitvault/data/requests/{own}/mine/grant", DOCUMENT),
     ("operator", "GET", "jitvault/data/requests/{own}/mine/submit", None),
-    ("operator", "GET", "jitvault/data/inbox/{own}/seeded", None),
-    ("operator", "DELETE", "jitvault/metadata/inbox/{own}/seeded", None),
+    ("operator", "GET", "jitvault-inbox/data/{own}/seeded", None),
+    ("operator", "DELETE", "jitvault-inbox/metadata/{own}/seeded", None),
     ("operator", "LIST", "jitvault/metadata/requests/{own}/", None),
     ("operator", "DELETE", "jitvault/metadata/requests/{own}/mine/grant", None),
     ("operator", "GET", "jitvault/data/tasks/seeded", None),
@@ -180,8 +179,8 @@ ALLOWED = [
     ("agent", "GET", "jitvault/data/requests/{own}/mine/end", None),
     ("agent", "PUT", "jitvault/data/requests/{own}/mine/submit", DOCUMENT),
     ("agent", "PUT", "jitvault/data/requests/{own}/mine/grant", DOCUMENT),
-    ("agent", "GET", "jitvault/data/inbox/{own}/seeded", None),
-    ("agent", "DELETE", "jitvault/metadata/inbox/{own}/seeded", None),
+    ("agent", "GET", "jitvault-inbox/data/{own}/seeded", None),
+    ("agent", "DELETE", "jitvault-inbox/metadata/{own}/seeded", None),
     ("agent", "DELETE", "jitvault/metadata/requests/{own}/mine/end", None),
     ("agent", "GET", "jitvault/data/tasks/seeded", None),
     ("agent", "PUT", "jitvault-transit/sign/jitvault-signer-{own}", INPUT),
@@ -215,6 +214,12 @@ NETWORKS_REFUSED = [
     ("DELETE", "jitvault/metadata/networks", None),
     ("PUT", "jitvault/destroy/networks", {"versions": [1]}),
     ("GET", "jitvault/data/networks", None),
+]
+
+# Whoever may set these can keep a delivery out of an inbox, or a wrapping token in it.
+INBOX_REFUSED = [
+    ("PUT", "jitvault-inbox/config", {"cas_required": True}),
+    ("PUT", "jitvault-inbox/config", {"delete_version_after": "24h"}),
 ]
 
 WORKER_REFUSED = [
@@ -288,12 +293,20 @@ WORKER_REFUSED = [
     ("DELETE", "jitvault/metadata/checks/postgres-readonly", None),
     ("PUT", "jitvault/undelete/checks/postgres-readonly", {"versions": [1]}),
     ("PUT", "jitvault/config", {"max_versions": 1}),
+    # nobody's inbox is closed, kept for longer, or emptied
+    *INBOX_REFUSED,
+    ("PUT", "jitvault-inbox/metadata/{operator}/made", {"cas_required": True}),
+    ("PATCH", "jitvault-inbox/metadata/{operator}/made", {"cas_required": True}),
+    ("DELETE", "jitvault-inbox/data/{operator}/made", None),
+    ("PUT", "jitvault-inbox/delete/{operator}/made", {"versions": [1]}),
+    ("PUT", "jitvault-inbox/destroy/{operator}/made", {"versions": [1]}),
+    ("DELETE", "jitvault-inbox/metadata/{operator}/made", None),
     # what it delivered is not its own any more
-    ("GET", "jitvault/data/inbox/{approver}/seeded", None),
-    ("GET", "jitvault/subkeys/inbox/{approver}/seeded", None),
-    ("GET", "jitvault/metadata/inbox/{approver}/seeded", None),
-    ("LIST", "jitvault/metadata/inbox", None),
-    ("LIST", "jitvault/metadata/inbox/{approver}", None),
+    ("GET", "jitvault-inbox/data/{approver}/seeded", None),
+    ("GET", "jitvault-inbox/subkeys/{approver}/seeded", None),
+    ("GET", "jitvault-inbox/metadata/{approver}/seeded", None),
+    ("LIST", "jitvault-inbox/metadata", None),
+    ("LIST", "jitvault-inbox/metadata/{approver}", None),
 ]
 
 # What no person may do, whatever the role.
@@ -327,13 +340,15 @@ PEOPLE_REFUSED = [
     ("PUT", "jitvault/data/requests/{other}/forged/end", DOCUMENT),
     ("PUT", "jitvault/data/decisions/{other}/forged", DOCUMENT),
     ("PUT", "jitvault/data/decisions/{other}/seeded", DOCUMENT),
-    ("GET", "jitvault/data/inbox/{other}/seeded", None),
+    ("GET", "jitvault-inbox/data/{other}/seeded", None),
     ("GET", "identity/entity/id/{other}", None),
-    ("GET", "jitvault/subkeys/inbox/{other}/seeded", None),
-    ("LIST", "jitvault/metadata/inbox/{other}", None),
-    ("PUT", "jitvault/data/inbox/{other}/forged", DOCUMENT),
-    ("PUT", "jitvault/data/inbox/{own}/forged", DOCUMENT),
-    ("DELETE", "jitvault/metadata/inbox/{other}/seeded", None),
+    ("GET", "jitvault-inbox/subkeys/{other}/seeded", None),
+    ("LIST", "jitvault-inbox/metadata/{other}", None),
+    ("PUT", "jitvault-inbox/data/{other}/forged", DOCUMENT),
+    ("PUT", "jitvault-inbox/data/{own}/forged", DOCUMENT),
+    ("DELETE", "jitvault-inbox/metadata/{other}/seeded", None),
+    *INBOX_REFUSED,
+    ("PUT", "jitvault-inbox/metadata/{own}/seeded", {"cas_required": True}),
     ("PUT", "jitvault/data/tasks/seeded", DOCUMENT),
     ("DELETE", "jitvault/metadata/tasks/seeded", None),
     # by it a ledger is known for this Vault's or another's
@@ -356,7 +371,7 @@ ROLE_REFUSED = [
     ("approver", "DELETE", "jitvault/data/decisions/{own}/seeded", None),
     ("approver", "DELETE", "jitvault/metadata/decisions/{own}/seeded", None),
     ("approver", "PUT", "jitvault/delete/decisions/{own}/seeded", {"versions": [1]}),
-    ("approver", "GET", "jitvault/data/inbox/{own}/seeded", None),
+    ("approver", "GET", "jitvault-inbox/data/{own}/seeded", None),
     ("agent", "PUT", "jitvault/data/requests/{own}/mine/revise", DOCUMENT),
     ("agent", "PUT", "jitvault/data/requests/{operator}/mine/submit", DOCUMENT),
     ("agent", "PUT", "jitvault/data/requests/{own}/a/b/end", DOCUMENT),
@@ -366,7 +381,7 @@ ROLE_REFUSED = [
     ("auditor", "PUT", "jitvault/data/requests/{own}/mine/submit", DOCUMENT),
     ("auditor", "PUT", "jitvault/data/decisions/{own}/mine", DOCUMENT),
     ("auditor", "PUT", "jitvault-transit/sign/jitvault-signer-{own}", INPUT),
-    ("auditor", "GET", "jitvault/data/inbox/{own}/seeded", None),
+    ("auditor", "GET", "jitvault-inbox/data/{own}/seeded", None),
 ]
 
 

@@ -43,7 +43,7 @@ def of_fleet(
     sessions: frozenset[str],
     intents: Mapping[str, Intent],
     renewals: Mapping[str, str],
-    publications: Mapping[str, frozenset[str]],
+    publications: Mapping[str, str],
     signatures: Mapping[str, str],
     used_again: frozenset[str],
     worker_addresses: frozenset[str],
@@ -53,7 +53,7 @@ def of_fleet(
 
     There is at most one hit of a rule for a request. `sessions` are the accessor HMACs of the worker's own tokens.
     By operation id, `intents` are what the worker meant to create, `renewals` what it meant to renew,
-    `publications` the paths that it meant to write or to remove, and `signatures` the HMAC of what it meant to sign.
+    `publications` the path that it meant to write or to remove, and `signatures` the HMAC of what it meant to sign.
     `used_again` are the ids of more than one act, and `shared` the CIDRs that the worker's hosts share with agents.
     """
     meant = (intents, renewals, publications, signatures, used_again)
@@ -67,7 +67,7 @@ class _Fleet:
     sessions: frozenset[str]
     intents: Mapping[str, Intent]
     renewals: Mapping[str, str]
-    publications: Mapping[str, frozenset[str]]
+    publications: Mapping[str, str]
     signatures: Mapping[str, str]
     used_again: frozenset[str]
     worker_addresses: frozenset[str]
@@ -145,7 +145,7 @@ def _unknown_publication(fleet: _Fleet) -> Iterator[Hit]:
     for o in fleet.lines:
         if not is_publication(o) or not done(o) or not fleet.is_workers(o):
             continue
-        if o.path not in fleet.publications.get(o.op, ()) or o.op in fleet.used_again:
+        if o.path != fleet.publications.get(o.op) or o.op in fleet.used_again:
             yield o, f"The worker's token wrote or removed {path_of(o)} from {origin(o)} {_NO_INTENT}."
 
 

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, Select, String, and_, bindparam, case, cast, func, or_, select, update
+from sqlalchemy import BindParameter, Connection, Select, String, and_, bindparam, cast, func, or_, select, update
 
 from jitvault.audit.create_intent import Intent, words_of
 from jitvault.audit.observation import Kind, Observation, restores
 from jitvault.audit.tripwires.fleet_rules import is_publication, is_signature, of_fleet
-from jitvault.documents.paths import OF_WORKER
+from jitvault.documents.paths import OF_WORKER, vault_path
 from jitvault.errors import CorruptRecord
 from jitvault.formats.rfc3339 import rfc3339
 from jitvault.ledger.findings import put_finding
@@ -36,12 +36,8 @@ _WATCHED_KINDS = frozenset(
 _ADDRESS_TRUSTED_FOR = timedelta(minutes=15)
 
 _RENEWALS = (OperationKind.RENEW_TOKEN, OperationKind.RENEW_LEASE)
-# where the worker writes and removes what it publishes and delivers, each part once under one id
-_PARTS = {
-    OperationKind.PUBLISH: ("jitvault/data/",),
-    OperationKind.REMOVE_PUBLISHED: ("jitvault/metadata/",),
-    OperationKind.DELIVER: ("jitvault/data/", "jitvault/metadata/"),
-}
+# which part of a document the worker writes or removes
+_PARTS = {OperationKind.PUBLISH: "data", OperationKind.REMOVE_PUBLISHED: "metadata", OperationKind.DELIVER: "data"}
 
 _LINE, _GRANT, _OPERATION = schema.observations.c, schema.grants.c, schema.operations.c
 _OPS: BindParameter[str] = bindparam("ops", expanding=True)
@@ -71,12 +67,12 @@ _IS_PUBLICATION = and_(_LINE.kind == Kind.OWN, or_(*(_LINE.subject.startswith(be
 _DONE = and_(_LINE.kind.in_((Kind.TOKEN_CREATED, Kind.RENEWED)) | _IS_PUBLICATION, _LINE.closing, ~_LINE.failed)
 # Whether Vault says that the token had the worker's policy. Compared as text: an edited row may not be JSON.
 _IS_WORKERS = cast(_LINE.detail, String).contains('"worker":', autoescape=True)
-# Operation ids under which the worker's tokens did more than one act. An id is for one act, or for one write of each of
-# the paths that its intent names, and anyone who reads the audit log can send it again.
+# Operation ids under which the worker's tokens did more than one act. An id is for one act, and anyone who reads the
+# audit log can send it again.
 _USED_AGAIN = (
     select(_LINE.op)
     .where(_DONE, _LINE.op.in_(_OPS), _LINE.actor.in_(bindparam("sessions", expanding=True)) | _IS_WORKERS)
-    .group_by(_LINE.op, case((_IS_PUBLICATION, _LINE.path), else_=""))
+    .group_by(_LINE.op)
     .having(func.count(_LINE.request_id.distinct()) > 1)
 )
 
@@ -105,11 +101,7 @@ def raise_for(
         sessions=sessions,
         intents=_intents(connection, ops),
         renewals={op: row.subject for op, row in meant.items() if row.kind in _RENEWALS},
-        publications={
-            op: frozenset(part + row.subject for part in _PARTS[row.kind])
-            for op, row in meant.items()
-            if row.kind in _PARTS
-        },
+        publications={op: vault_path(_PARTS[row.kind], row.subject) for op, row in meant.items() if row.kind in _PARTS},
         signatures={op: row.subject for op, row in meant.items() if row.kind == OperationKind.SIGN},
         used_again=frozenset(connection.execute(_USED_AGAIN, {"ops": ops, "sessions": list(sessions)}).scalars()),
         worker_addresses=frozenset(connection.execute(_RECENT_ADDRESSES, {"after": address_since}).scalars()),

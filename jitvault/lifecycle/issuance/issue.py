@@ -355,7 +355,7 @@ def _put(worker: WorkerContext, delivery: OperationRow, claim: int, message: Map
     The commit of the intent may have taken longer than a claim lives.
     """
     worker.ledger.extend(message["task_id"], claim)
-    worker.documents.deliver(delivery.subject, message, op=op)
+    worker.documents.put(delivery.subject, message, op=op)
 
 
 def _empty(worker: WorkerContext, delivery: OperationRow, message: Mapping[str, Any]) -> None:
@@ -366,4 +366,4 @@ def _empty(worker: WorkerContext, delivery: OperationRow, message: Mapping[str, 
     """
     with suppress(JitvaultError):
         op = announce(worker, OperationKind.DELIVER, delivery.subject, task_id=delivery.task_id)
-        worker.documents.deliver(delivery.subject, {**message, "wrapping": []}, op=op)
+        worker.documents.put(delivery.subject, {**message, "wrapping": []}, op=op)

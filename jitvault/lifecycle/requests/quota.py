@@ -26,7 +26,7 @@ def record_over_quota(worker: WorkerContext, author: str, waiting: int, per_minu
     if waiting:
         notice = {"waiting": waiting, "per_minute": per_minute, "at": rfc3339(worker.now())}
         op = announce(worker, OperationKind.DELIVER, notice_path(author))
-        worker.documents.deliver(notice_path(author), notice, op=op)
+        worker.documents.put(notice_path(author), notice, op=op)
 
 
 def notice_path(author: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from jitvault.documents.paths import check_path
+from jitvault.documents.paths import check_path, vault_path
 from jitvault.documents.template_check import (
     MAX_ENDED,
     MAX_FAILURES,
@@ -28,7 +28,7 @@ from jitvault.provision.names import INSTALLATION
 from jitvault.provision.template_check.steps import Outcome
 from jitvault.provision.template_check.trial import DEFAULT_WAITING, Waiting, basis_of, tried
 from jitvault.vault.client import Vault
-from jitvault.vault.documents import MOUNT, Documents
+from jitvault.vault.documents import Documents
 
 
 def check_template(
@@ -120,7 +120,7 @@ class CheckRecorder:
     def __init__(self, vault: Vault, name: str) -> None:
         self._vault = vault
         self._name = name
-        self._path = f"{MOUNT}/data/{check_path(name)}"
+        self._path = vault_path("data", check_path(name))
         self._installation = _installation(vault)
         self._version = self._current_version()
         before = read_record(recorded(vault, name))
@@ -175,5 +175,5 @@ class CheckRecorder:
         self._version = int(answer["data"]["version"])
 
     def _current_version(self) -> int:
-        answer = self._vault.read(f"{MOUNT}/metadata/{check_path(self._name)}") or {}
+        answer = self._vault.read(vault_path("metadata", check_path(self._name))) or {}
         return int((answer.get("data") or {}).get("current_version") or 0)

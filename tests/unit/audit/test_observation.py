@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from jitvault.audit.decoding.decoder import decode, decode_skimmed
 from jitvault.audit.decoding.oversized import skim
 from jitvault.audit.observation import Kind, Observation, Place
+from jitvault.documents.paths import vault_path
 
 PLACE = Place("audit", 3, 4096)
 WORKER, AGENT, THIRD, WRAPPING = (f"hmac-sha256:{name:0<64}" for name in ("aa", "bb", "cc", "dd"))
@@ -716,6 +717,7 @@ def test_a_task_policy_beside_another_hides_no_hazard() -> None:
         "auth/jwt/config",
         "identity/entity/roles/x",
         "jitvault/data/config/x",
+        "jitvault-inbox/data/e/config",
         "jitvault-transit/config/keys",
         "sys/mount",
     ],
@@ -751,7 +753,7 @@ def test_neither_metadata_nor_a_name_nor_a_header_identifies_anybody() -> None:
 @pytest.mark.parametrize("part", ["data", "metadata", "delete", "undelete", "destroy"])
 @pytest.mark.parametrize("document", ["tasks/t-1", "inbox/e/t-1", "templates"])
 def test_whatever_the_worker_writes_or_takes_away_of_its_own_documents_is_seen(part: str, document: str) -> None:
-    path, worker = f"jitvault/{part}/{document}", auth(THIRD, "jitvault-worker")
+    path, worker = vault_path(part, document), auth(THIRD, "jitvault-worker")
     for operation in ("create", "update", "patch", "delete"):
         assert kind_of(entry(path, by=worker, operation=operation)) == (Kind.OWN, document)
         # an agent empties its inbox

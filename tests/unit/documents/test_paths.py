@@ -13,14 +13,34 @@ from jitvault.documents.paths import (
     DocumentEffect,
     TaskParties,
     WorkItem,
+    document_at,
     effect_of,
     is_stale,
     look_at,
     stands_until,
+    vault_path,
     work_item_for,
 )
 from jitvault.formats.time_window import Window
 from jitvault.model.states import State
+
+
+@pytest.mark.parametrize(
+    ("document", "there"),
+    [
+        ("inbox/e-1/t-1", "jitvault-inbox/data/e-1/t-1"),
+        ("inbox/e-1/", "jitvault-inbox/data/e-1/"),
+        ("tasks/inbox/t-1", "jitvault/data/tasks/inbox/t-1"),
+        ("inboxes", "jitvault/data/inboxes"),
+    ],
+)
+def test_inboxes_alone_lie_in_a_mount_of_their_own(document: str, there: str) -> None:
+    assert vault_path("data", document) == there
+
+
+@given(st.sampled_from(["data", "metadata", "destroy"]), st.text() | st.text().map("inbox/".__add__))
+def test_where_vault_has_a_document_says_which_it_is(part: str, document: str) -> None:
+    assert document_at(vault_path(part, document)) == document
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,7 @@ def test_shipped_templates_have_their_tiers() -> None:
         ({"mount": "cubbyhole"}, "spec.mount: expected"),
         ({"mount": "jitvault"}, "spec.mount: expected"),
         ({"mount": "jitvault/tasks"}, "spec.mount: expected"),
+        ({"mount": "jitvault-inbox"}, "spec.mount: expected"),
         ({"mount": "/database"}, "spec.mount: expected"),
         ({"mount": "database/"}, "spec.mount: expected"),
         ({"mount": "a//b"}, "spec.mount: expected"),

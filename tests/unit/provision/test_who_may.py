@@ -27,7 +27,7 @@ AUDITORS = "jitvault-auditors"
         ("post", "jitvault/data/freezes/e-1/all", [OPERATORS]),
         ("list", "jitvault/metadata/freezes/", [OPERATORS, *APPROVERS, AUDITORS]),
         ("list", "jitvault/metadata/tasks/", [OPERATORS, *APPROVERS, AUDITORS]),
-        ("delete", "jitvault/metadata/inbox/e-1/task", [OPERATORS, AGENTS]),
+        ("delete", "jitvault-inbox/metadata/e-1/task", [OPERATORS, AGENTS]),
         ("post", "jitvault-transit/sign/jitvault-signer-e-1", [OPERATORS, *APPROVERS, AGENTS]),
         ("get", "jitvault-transit/keys/jitvault-signer-e-1", [AUDITORS]),
         # what the worker or an administrator alone may

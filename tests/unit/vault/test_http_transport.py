@@ -875,7 +875,12 @@ def test_a_field_that_an_answer_lacks_is_an_error_of_what_answered(
 
 @pytest.mark.parametrize(
     ("path", "hint"),
-    [("jitvault/data/installation", "`jitvault init`"), ("jitvault-x/y", "`bao secrets list`"), ("pki/crl", "enabled")],
+    [
+        ("jitvault/data/installation", "`jitvault init`"),
+        ("jitvault-inbox/data/e/t", "`jitvault init`"),
+        ("jitvault-x/y", "`bao secrets list`"),
+        ("pki/crl", "enabled"),
+    ],
 )
 def test_a_path_below_which_nothing_is_mounted_is_told_as_that(path: str, hint: str) -> None:
     body = f'{{"errors":["no handler for route \\"{path}\\". route entry not found."]}}'.encode()

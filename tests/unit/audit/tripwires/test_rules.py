@@ -785,9 +785,9 @@ def fleet(*lines: Observation, **how: Any) -> list[TripwireHit]:
         "used_again": frozenset(),
         "renewals": {"op-r": TOKEN, "op-l": "database/creds/app-ro/1"},
         "publications": {
-            "op-p": frozenset({"jitvault/data/tasks/t-1"}),
-            "op-d": frozenset({"jitvault/metadata/tasks/t-1"}),
-            "op-i": frozenset({"jitvault/data/inbox/e/t-1", "jitvault/metadata/inbox/e/t-1"}),
+            "op-p": "jitvault/data/tasks/t-1",
+            "op-d": "jitvault/metadata/tasks/t-1",
+            "op-i": "jitvault-inbox/data/e/t-1",
         },
         "signatures": {"op-s": "hmac-s"},
     }
@@ -900,8 +900,8 @@ def test_what_the_workers_token_published_and_no_worker_meant_freezes_everything
     removal = {"path": "jitvault/metadata/tasks/t-1", "op": "op-d"}
     assert fleet(published(), published(op="x", failed=True), published(op="x", actor=OTHER)) == []
     assert fleet(published(op="x", subject=""), published(n=2, **removal)) == []
-    inbox = {"path": "jitvault/data/inbox/e/t-1", "subject": "inbox/e/t-1", "op": "op-i"}
-    assert fleet(published(**inbox), published(n=2, **{**inbox, "path": "jitvault/metadata/inbox/e/t-1"})) == []
+    inbox = {"path": "jitvault-inbox/data/e/t-1", "subject": "inbox/e/t-1", "op": "op-i"}
+    assert fleet(published(**inbox)) == []
     for o in (
         published(op=""),
         published(op="op-r"),
@@ -911,7 +911,8 @@ def test_what_the_workers_token_published_and_no_worker_meant_freezes_everything
         published(path="jitvault/data/tasks/t-2", subject="tasks/t-2"),
         published(path="jitvault/data/templates", subject="templates"),
         published(**{**inbox, "op": "op-p"}),
-        published(**{**inbox, "path": "jitvault/data/inbox/e/t-2"}),
+        published(**{**inbox, "path": "jitvault-inbox/data/e/t-2"}),
+        published(**{**inbox, "path": "jitvault-inbox/metadata/e/t-1"}),
         published(op="", actor=OTHER, detail={"worker": True}),
     ):
         assert [(trip.rule, trip.freezes) for trip in fleet(o)] == [(Rule.UNKNOWN_PUBLICATION, True)]
