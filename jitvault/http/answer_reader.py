@@ -1,14 +1,14 @@
 """Read one answer with llhttp, which reads the bytes of an answer in one way only.
 
-Beyond what llhttp refuses, an answer has to say how long it is, and must not be an announcement of another one. What
-comes after it is not its: the connection is not used again then.
+Beyond what llhttp refuses, an answer has to say how long it is, and must not be an announcement of another one. Where
+more than empty lines comes after it, the connection is not used again.
 """
 
 from __future__ import annotations
 
 from http import HTTPStatus
 
-from httptools import HttpParserError, HttpResponseParser
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 MOST_HEAD = 64 * 1024
 """How many bytes are read before the head of an answer is whole."""
@@ -48,15 +48,16 @@ class AnswerReader:
         self._count += len(data)
         try:
             self._parser.feed_data(data)
-        except HttpParserError:
+        except (HttpParserError, HttpParserUpgrade):
             if not self.is_whole:
                 raise NoHttp from None
             self.leaves_connection = False
         if not self._has_head and self._count > MOST_HEAD:
             raise NoHttp
-        if self.is_over:
-            # it refers to this object: without it, what may be a secret goes as soon as nobody needs it
-            del self._parser
+
+    def close(self) -> None:
+        """End the reading. Parser and reader refer to each other, and what was read may be a secret."""
+        del self._parser
 
     def on_message_begin(self) -> None:
         self.leaves_connection = False

@@ -197,6 +197,7 @@ class OpenConnection:
         except (OSError, NoHttp, ValueError) as error:
             raise self._absence(error, may_be_refused=may_be_refused and not reader.status) from None
         finally:
+            reader.close()
             if not self._is_reusable:
                 # at once, so that the server can drop a request that is not waited for any more
                 self.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -13,6 +12,7 @@ from sqlalchemy import Connection, Select, bindparam, func, select
 
 from jitvault.errors import WrongState
 from jitvault.ledger.claims import DONE, LEFT, Taken, extend, give_back, held, is_free, is_ours, take, taking
+from jitvault.ledger.claims import now as claim_clock
 from jitvault.ledger.model import Turn
 from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.database import Database
@@ -70,7 +70,7 @@ class TaskClaims:
         """
         taken = self._taken.pop(task_id, None)
         leaves_rest = partial(contains, self._unfinished, task_id)
-        since = taken.at if taken and taken.is_fresh else time.monotonic()
+        since = taken.at if taken and taken.is_fresh else claim_clock()
         with held(self._db, _TASK.task_id, task_id, f"task {task_id}", taken=taken, leaves_rest=leaves_rest) as epoch:
             self._held[task_id] = Taken(epoch, since)
             # not before the claim is ours: until then, the mark is that of another thread
@@ -97,10 +97,10 @@ class TaskClaims:
         known = self._held.get(task_id)
         if known is not None and known.epoch == claim and known.is_fresh:
             return
-        now = time.monotonic()
+        extended_at = claim_clock()
         if not extend(self._db, _TASK.task_id, task_id, claim):
             raise WrongState(f"another process took over task {task_id}", hint="Run the command again.")
-        self._held[task_id] = Taken(claim, now)
+        self._held[task_id] = Taken(claim, extended_at)
 
     def take(self, task_id: str, *, since: int | None = None) -> Turn:
         """Claim a task without waiting, for a later `claim` to continue.

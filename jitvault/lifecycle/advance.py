@@ -95,11 +95,15 @@ def advance(
         worker = worker.until(deadline)
     if hint is not None:
         worker = replace(worker, asked_by=hint)
-    # what is read for the admission counts for the first turn as well
     with worker.facts.turn():
         evaluated = admit_request(worker, task_id, hint=hint)
         with worker.ledger.claim(task_id) as claim:
-            return _advance_claimed(worker, task_id, claim, evaluated)
+            if evaluated is not None:
+                # what was read for the admission counts for the first turn as well
+                return _advance_claimed(worker, task_id, claim, evaluated)
+            # another process may have had the task until now, and others may have written since
+            with worker.facts.turn():
+                return _advance_claimed(worker, task_id, claim, None)
 
 
 def _advance_claimed(worker: WorkerContext, task_id: str, claim: int, evaluated: Evaluation | None) -> TaskRecord:

@@ -91,7 +91,7 @@ def revoke_ending(
     This includes the credentials of the tasks below. `why` is the reason, where the task is not ending yet. Returns the
     task after it.
     """
-    is_later = why is None and not (last.tries or last.waits or _was_judged_just_now(worker, record))
+    is_later = why is None and not (last.tries or last.waits or _was_proven_just_now(worker, record))
     if is_later and is_any_live(worker, proven_before(record)):
         # checked before anything that can fail: a restored Vault has brought a confirmed credential back
         record = reopen(worker, record, claim, EventKind.UNPROVEN, BACK)
@@ -99,11 +99,13 @@ def revoke_ending(
     return revoke_tree(worker, record, claim, why=why)
 
 
-def _was_judged_just_now(worker: WorkerContext, record: TaskRecord) -> bool:
-    """Return whether the credentials were judged just now.
+def _was_proven_just_now(worker: WorkerContext, record: TaskRecord) -> bool:
+    """Return whether all credentials were judged just now, and each was proven dead.
 
-    Only the quiet second was waited for since. What was proven then is looked up once more before it is confirmed.
+    Only the quiet second was waited for since. They are looked up once more before the task is confirmed.
     """
+    if len(proven_before(record)) < len(record.grants) + len(record.leases):
+        return False
     judged = (datetime.fromisoformat(event.at) for event in reversed(record.events) if event.kind == EventKind.JUDGED)
     at = next(judged, None)
     return at is not None and timedelta(0) <= worker.now() - at < _JUST_NOW

@@ -9,4 +9,4 @@ on it, and takes no writes from a lower one.
 
 from __future__ import annotations
 
-GENERATION = 5
+GENERATION = 6

@@ -319,6 +319,7 @@ def _read_from(
     """
     ledger = worker.ledger
     found: Canary | None = None
+    worker.hasher.forget_at(source.name, position.epoch)
     for batch in source.read(position):
         if until is not None and worker.clock.monotonic() > until:
             raise AuditLagging(f"the audit stream ({source.name}) has more lines than could be read in time")

@@ -22,9 +22,7 @@ from jitvault.vault.responses import READS
 RECENT_S = 1.0
 """How old an answer may be at most, in seconds, whenever the turn began."""
 _BY_NAME, _BY_ID = "identity/entity/name/", "identity/entity/id/"
-_LEASES = "sys/leases/"
-# a read takes at most twice the time-out of a connection
-_LONGEST_READ_S = 60.0
+_LEASES = "sys/leases"
 
 T = TypeVar("T")
 
@@ -39,7 +37,8 @@ class _Turn(threading.local):
 class Facts:
     """Answers to reads, shared by the threads of a process.
 
-    Outside of a turn every read goes to Vault. An error is not kept: the next caller asks again.
+    Outside of a turn every read goes to Vault. An error is not kept: the next caller asks again. Turns that share go by
+    what they asked for themselves: they may take an answer for new that another turn has acted on already.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -55,7 +54,7 @@ class Facts:
     def turn(self, *, shared: bool = False) -> Iterator[None]:
         """Let this thread go by what is asked for from now on.
 
-        With `shared` it goes by what anyone asked within a second.
+        With `shared` it goes by what any other such turn asked within a second.
         """
         turn = self._turn
         before = (turn.since, turn.is_shared)
@@ -75,9 +74,12 @@ class Facts:
 
         With `at_most_s` an answer also has to be younger than so many seconds. `place` is where a write changes it.
         """
+        if self._turn.since == math.inf:
+            return ask()
+        kept_as = self._kept_as(key)
         now = self._clock()
         with self._lock:
-            at, known = self._answers.get(key, (-math.inf, None))
+            at, known = self._answers.get(kept_as, (-math.inf, None))
             since = max(self._turn.since, self._written.get(place, -math.inf))
         if at >= since and now - at < min(at_most_s, RECENT_S):
             answer: T = known
@@ -85,15 +87,18 @@ class Facts:
         # several threads may ask at once: none waits for another thread's connection
         answer = ask()
         with self._lock:
-            self._answers[key] = (now, answer)
+            self._answers[kept_as] = (now, answer)
             self._forget_old(now)
         return answer
+
+    def _kept_as(self, key: Hashable) -> Hashable:
+        return (self._turn.is_shared, key)
 
     def also(self, key: Hashable, known: Hashable) -> None:
         """Let the answer for `known` answer `key` as well."""
         with self._lock:
-            if known in self._answers:
-                self._answers[key] = self._answers[known]
+            if (answer := self._answers.get(self._kept_as(known))) is not None:
+                self._answers[self._kept_as(key)] = answer
 
     def wrote(self, *places: str) -> None:
         """Note that something was written now: no answer counts any more that was asked for before."""
@@ -104,7 +109,7 @@ class Facts:
         if now - self._swept >= RECENT_S:
             self._swept = now
             self._answers = {key: known for key, known in self._answers.items() if now - known[0] < RECENT_S}
-            self._written = {place: at for place, at in self._written.items() if now - at < _LONGEST_READ_S}
+            self._written = {place: at for place, at in self._written.items() if now - at < RECENT_S}
 
 
 class WorkerVault(Vault):

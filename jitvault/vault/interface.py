@@ -161,6 +161,8 @@ class Hasher(Protocol):
 
     def forget(self) -> None: ...
 
+    def forget_at(self, source: str, segment: int) -> None: ...
+
 
 class Signer(Protocol):
     """Signatures by Transit keys."""

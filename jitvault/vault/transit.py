@@ -65,10 +65,20 @@ class KnownHashes:
 
     def __init__(self) -> None:
         self.by_value: dict[str, str] = {}
+        self._segments: dict[str, int] = {}
 
     def forget(self) -> None:
         """Have every HMAC made anew, also those that are being made at this moment."""
         self.by_value = {}
+
+    def forget_at(self, source: str, segment: int) -> None:
+        """Forget all where another segment of a source is read than before.
+
+        Another process with the same token may have noticed that the device was made anew.
+        """
+        if self._segments.get(source, segment) != segment:
+            self.forget()
+        self._segments[source] = segment
 
 
 class AuditHash:
@@ -101,6 +111,10 @@ class AuditHash:
     def forget(self) -> None:
         """Forget what is remembered, because the device may have another salt."""
         self._known.forget()
+
+    def forget_at(self, source: str, segment: int) -> None:
+        """Forget what is remembered where another segment of a source is read than before."""
+        self._known.forget_at(source, segment)
 
     def hash(self, value: str) -> str:
         """Return `hmac-sha256:…` of `value` with the device's current salt.

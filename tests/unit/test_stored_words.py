@@ -1,7 +1,7 @@
 """Words that are stored or read by scripts: no change of a name in the code may change one of them.
 
-`tests/data/stored-words.yaml` is the list. A new word is added there; none is taken out and none is renamed, since
-ledgers, published documents and scripts have the old one.
+`tests/data/stored-words.yaml` is the list. A new word is added there. From the first release on none is taken out and
+none is renamed, since ledgers, published documents and scripts have the old one.
 """
 
 from __future__ import annotations

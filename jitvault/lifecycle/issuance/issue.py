@@ -90,7 +90,8 @@ def issue(
     try:
         facts = _looked_up(worker, revision, known)
     except (SecurityFinding, VaultRefused, VaultUnavailable):
-        _commit_created(worker, known, operation, wrapped, claim)
+        # nothing says yet that what was answered is the token of that line
+        _commit_created(worker, _named(worker, grant, wrapped, None), operation, wrapped, claim)
         raise
     if facts is None:
         raise _take_back_name(worker, grant, operation, claim)
@@ -125,7 +126,9 @@ def _looked_up(worker: WorkerContext, revision: Revision, grant: GrantRow) -> To
     facts = worker.tokens.lookup_accessor(grant.wrapped_accessor or "")
     if facts is None or facts.meta.get("jitvault_grant") != grant.grant_id:
         return None
-    _check_token(worker, revision, grant, facts)
+    # what was read before the token was created says nothing of it
+    with worker.facts.turn():
+        _check_token(worker, revision, grant, facts)
     return facts
 
 

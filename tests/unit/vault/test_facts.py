@@ -82,13 +82,17 @@ def test_a_turn_within_a_turn_begins_anew_and_gives_way_to_it_again(asker: Asker
     assert not asker.facts.is_shared
 
 
-def test_shared_turns_go_by_each_others_answers_and_a_turn_of_its_own_does_not(asker: Asker) -> None:
-    for n in (1, 1, 1):
-        with asker.facts.turn(shared=True):
-            assert asker.facts.is_shared and asker.ask() == n
-        asker.clock.at += 0.1
+def test_shared_turns_go_by_each_others_answers_and_by_no_one_elses(asker: Asker) -> None:
     with asker.facts.turn():
-        assert not asker.facts.is_shared and asker.ask() == 2
+        assert not asker.facts.is_shared and asker.ask() == 1
+        for n in (2, 2, 2):
+            with asker.facts.turn(shared=True):
+                assert asker.facts.is_shared and asker.ask() == n
+            asker.clock.at += 0.1
+        assert asker.ask() == 1
+    assert asker.ask() == 3
+    with asker.facts.turn(shared=True):
+        assert asker.ask() == 2
 
 
 def test_a_turn_is_that_of_one_thread(asker: Asker) -> None:
@@ -98,7 +102,7 @@ def test_a_turn_is_that_of_one_thread(asker: Asker) -> None:
         other = threading.Thread(target=lambda: found.append(asker.ask()))
         other.start()
         other.join()
-        assert asker.ask() == 2
+        assert asker.ask() == 1
     assert found == [2]
 
 
@@ -144,7 +148,8 @@ def test_what_failed_is_asked_again_and_what_is_old_is_forgotten(asker: Asker) -
         for n in range(50):
             asker.clock.at += RECENT_S
             asker.ask(f"k{n}")
-    assert len(asker.facts._answers) <= 2
+            asker.facts.wrote(f"here {n}")
+    assert len(asker.facts._answers) <= 2 and len(asker.facts._written) <= 2
 
 
 # -- writes -------------------------------------------------------------------------------------------------
@@ -169,17 +174,6 @@ def test_an_answer_that_was_under_way_during_a_write_serves_nobody_after_it(aske
     with asker.facts.turn():
         assert asker.facts.of("k", overtaken, place="here") == "from before the write"
         assert asker.facts.of("k", lambda: "after it", place="here") == "after it"
-
-
-def test_a_write_is_remembered_for_as_long_as_a_read_may_take(asker: Asker) -> None:
-    asker.facts.wrote("here")
-    with asker.facts.turn():
-        asker.clock.at += 30
-        asker.ask()
-        assert "here" in asker.facts._written
-        asker.clock.at += 60
-        asker.ask()
-        assert not asker.facts._written
 
 
 class Answering(WorkerVault):

@@ -208,6 +208,18 @@ def test_what_nobody_asked_for_is_not_the_next_answer() -> None:
         assert send(session, f"{server.url}/v1/y").body == b"{}"
 
 
+@pytest.mark.parametrize(
+    "more",
+    [b"HTTP/1.1 101 X\r\nUpgrade: a\r\nConnection: Upgrade\r\n\r\n", OK.replace(b"{}", b"[]"), b"x", b"\0" * 9],
+    ids=["an upgrade", "another answer", "a letter", "zeros"],
+)
+def test_an_answer_counts_whatever_follows_it_and_its_connection_is_not_used_again(more: bytes) -> None:
+    with listening(answers(OK + more)) as server:
+        session = Session()
+        assert send(session, f"{server.url}/v1/x") == Answer(200, b"{}")
+        assert not session._connections[server.url].is_usable()
+
+
 def test_nor_is_what_came_later_unasked() -> None:
     told = threading.Event()
 

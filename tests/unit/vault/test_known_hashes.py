@@ -64,6 +64,17 @@ def test_an_hmac_that_was_under_way_when_all_were_forgotten_is_not_kept(device: 
     assert device.hashes.by_value == {}
 
 
+def test_a_new_segment_of_a_source_that_was_read_before_has_all_forgotten(device: Device) -> None:
+    hasher = AuditHash(device, "d", device.hashes)
+    hasher.forget_at("audit", 1)
+    hasher.remembered("900s")
+    hasher.forget_at("audit", 1)
+    hasher.forget_at("another", 7)
+    assert device.hashes.by_value
+    hasher.forget_at("audit", 2)
+    assert not device.hashes.by_value
+
+
 def test_only_so_many_are_remembered(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transit, "_MOST_KNOWN", 3)
     hasher = AuditHash(device, "d", device.hashes)
