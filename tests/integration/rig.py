@@ -218,7 +218,8 @@ class Rig:
                 continue
             try:
                 facts = self.admin.write("auth/token/lookup-accessor", {"accessor": accessor})["data"]
-            except VaultRejected:
+            except VaultRefused:
+                # it is gone; of one that goes at this moment Vault says that permission is denied
                 continue
             task = _TASK_OF[accessor] = (facts.get("meta") or {}).get("jitvault_task")
             # Vault accepts no token whose revocation has begun, and may keep it after a crash

@@ -73,7 +73,7 @@ def test_a_grant_that_dies_anywhere_ends_in_one_token(
 def test_a_token_of_a_process_that_died_may_be_over_before_anybody_comes(
     world: World, variables: dict[str, str], tmp_path: Path, mortal: Mortal
 ) -> None:
-    """Nothing is left to be revoked then, and nobody looked up how long it would live."""
+    """Nothing is left to be revoked then, and its line alone says how long it would live."""
     variables = {**variables, "JITVAULT_ROLLING_STEP": f"{STEP_S}s"}
     rig, file = new_rig(world, variables, tmp_path, "dry")
     names = mortal(rig, "grant", str(file), point=0)["points"]
@@ -84,7 +84,7 @@ def test_a_token_of_a_process_that_died_may_be_over_before_anybody_comes(
     time_passes(rig)
     until_done(rig, "grant", file)
     first, second = rig.record(file.stem).grants
-    assert first.expires_at is None and second.delivered
+    assert first.wrapped_accessor is None and second.delivered
     ended = until_done(rig, "complete", file.stem)
     assert ended["confirmed"], ended
     assert [earlier["verdict"] for earlier in ended["earlier_tokens"]] == ["expired"]
