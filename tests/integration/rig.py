@@ -26,7 +26,7 @@ from ledgers import LedgerPlace, address, ask, bind, has_table, kind_of, new_pla
 
 from jitvault.agent.unwrap import TaskToken, read_all, unwrap
 from jitvault.documents.paths import vault_path
-from jitvault.errors import JitvaultError, VaultRefused, VaultRejected
+from jitvault.errors import JitvaultError, VaultRefused
 from jitvault.formats.secret import Secret
 from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import Change, OperationRow, TaskRecord, TaskRow
