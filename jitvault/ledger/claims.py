@@ -39,7 +39,10 @@ _END = "how"
 
 
 def now() -> float:
-    """Return the seconds of a clock that nobody sets, and that goes on while the host sleeps where there is one."""
+    """Return the seconds of a clock that nobody sets.
+
+    It goes on while the host sleeps, where there is such a clock.
+    """
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from rig import Rig
 
-from jitvault.errors import VaultRejected
+from jitvault.errors import VaultRefused
 from jitvault.settings import load
 
 _RENEW = "auth/token/renew-accessor"
@@ -127,7 +127,8 @@ def live_now(rig: Rig, tasks: Collection[str]) -> Counter[str]:
     """How many live tokens each task has in Vault at this moment."""
     found, admin = Counter[str](), rig.admin
     for accessor in admin.list("auth/token/accessors/"):
-        with suppress(VaultRejected):
+        # it may be gone; of one that goes at this moment Vault says that permission is denied
+        with suppress(VaultRefused):
             facts = admin.write("auth/token/lookup-accessor", {"accessor": accessor})["data"]
             found[(facts.get("meta") or {}).get("jitvault_task", "")] += 1
     return Counter({task: count for task, count in found.items() if task in tasks})

@@ -10,7 +10,6 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -92,7 +91,6 @@ def test_before_a_grant_a_worker_leaves_the_stream_to_its_loops(rig: Rig, spec: 
     assert wiring.worker
     # as the pool looks at what there is news of
     hand = context_factory(wiring)()
-    hand = replace(hand, mode=replace(hand.mode, cache=None))
     sign_submission(wiring.person, asked, revise=False)
     before = read_to(hand)
     assert story.advance(hand, asked.id, hint=wiring.person.entity).task.state == "approved"
@@ -274,8 +272,10 @@ def test_a_worker_whose_token_is_gone_ends_with_what_vault_says(rig: Rig) -> Non
     with WorkerProcess(rig, **extra) as worker:
         rig.admin.write("auth/token/revoke", {"token": extra["JITVAULT_WORKER_TOKEN"]})
         assert worker.process.wait(30) == 10
-        *_, ending, died = map(json.loads, worker.log.splitlines())
-        assert (ending["event"], died["event"], died["level"], died["exit_code"]) == ("ending", "died", "error", 10)
+        *before, died = map(json.loads, worker.log.splitlines())
+        assert (died["event"], died["level"], died["exit_code"]) == ("died", "error", 10)
+        # a loop that was under way may say something after it
+        assert "ending" in [said["event"] for said in before]
         assert "Vault refused" in died["error"] and died["hint"]
 
 
