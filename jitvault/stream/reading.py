@@ -122,14 +122,12 @@ def register_session(worker: WorkerContext) -> bool:
     """Record this worker's token by its HMAC; return whether the salt is new.
 
     Operation ids count only in lines of recorded sessions. The HMAC of a constant shows whether the device still has
-    the salt of all earlier lines; what is remembered of it is asked for anew. If the salt is new, every source begins a
-    new segment, and a finding of no task reports it. Where Vault refuses to hash, nothing is trusted, and access can
-    still be revoked.
+    the salt of all earlier lines. If the salt is new, every source begins a new segment, and a finding of no task
+    reports it. Where Vault refuses to hash, nothing is trusted, and access can still be revoked.
     """
     me = worker.tokens.lookup_self()
     now = worker.now()
     is_anew = False
-    worker.hasher.forget()
     _check_product(worker, now)
     with suppress(AuditUntrusted):
         is_anew = worker.ledger.record_salt(worker.hasher.hash(f"jitvault/{worker.installation}"), now)

@@ -155,11 +155,9 @@ class Hasher(Protocol):
     def remembered(self, value: str) -> str:
         """Return the HMAC of a value that is no secret.
 
-        It is of the salt that was in use when `forget` was last called, or of a later one.
+        It is of the salt of the segment that `forget_at` named last, or of a later one.
         """
         ...
-
-    def forget(self) -> None: ...
 
     def forget_at(self, source: str, segment: int) -> None: ...
 

@@ -108,10 +108,6 @@ class AuditHash:
             known[value] = found
         return found
 
-    def forget(self) -> None:
-        """Forget what is remembered, because the device may have another salt."""
-        self._known.forget()
-
     def forget_at(self, source: str, segment: int) -> None:
         """Forget what is remembered where another segment of a source is read than before."""
         self._known.forget_at(source, segment)

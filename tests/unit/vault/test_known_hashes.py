@@ -54,7 +54,7 @@ def test_what_is_forgotten_is_made_with_the_new_salt(device: Device) -> None:
     hasher = AuditHash(device, "d", device.hashes)
     hasher.remembered("900s")
     device.salt = 2
-    hasher.forget()
+    device.hashes.forget()
     assert AuditHash(device, "d", device.hashes).remembered("900s") == "hmac-sha256:2:900s"
 
 
