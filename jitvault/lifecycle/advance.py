@@ -38,6 +38,7 @@ from jitvault.lifecycle.decision.reevaluate import reevaluate, still_grantable
 from jitvault.lifecycle.end_reasons import (
     frozen,
     record_end_notes,
+    tripped,
     unwrapped,
     why_end,
     why_end_blind,
@@ -362,6 +363,10 @@ def _renew_or_end(worker: WorkerContext, record: TaskRecord, claim: int) -> Step
         record = worker.ledger.refreshed(record)
     record, trips = check_tripwires(worker, record)
     why = why_end(reader, record, trips)
+    if why is not None and why.reason is EndReason.POLICY:
+        # policy counts findings, also that of a line which was entered since the tripwires were looked at
+        record, trips = check_tripwires(worker, worker.ledger.refreshed(record))
+        why = tripped(trips) or why
     if why is None:
         if record.task.state is State.ISSUED and unwrapped(worker, record):
             record = _apply(worker, record, claim, EventKind.UNWRAPPED, NOTHING, State.ACTIVE)

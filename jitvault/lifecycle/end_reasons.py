@@ -51,7 +51,7 @@ def frozen(worker: WorkerContext, record: TaskRecord) -> EndCause | None:
     )
 
 
-def _tripped(trips: Sequence[TripwireHit]) -> EndCause | None:
+def tripped(trips: Sequence[TripwireHit]) -> EndCause | None:
     """Return the first tripwire hit as the cause; every hit is a finding."""
     if not trips:
         return None
@@ -84,7 +84,7 @@ def _past_deadline(record: TaskRecord, at: datetime) -> EndCause | None:
 
 def why_end(worker: WorkerContext, record: TaskRecord, trips: Sequence[TripwireHit]) -> EndCause | None:
     """Return the first cause to end the task; None while it may go on."""
-    return frozen(worker, record) or _tripped(trips) or ended_above(worker, record) or _over(worker, record)
+    return frozen(worker, record) or tripped(trips) or ended_above(worker, record) or _over(worker, record)
 
 
 def why_end_blind(worker: WorkerContext, record: TaskRecord) -> EndCause | None:
@@ -94,7 +94,7 @@ def why_end_blind(worker: WorkerContext, record: TaskRecord) -> EndCause | None:
 
 def why_end_replacing(worker: WorkerContext, record: TaskRecord, trips: Sequence[TripwireHit]) -> EndCause | None:
     """Return the first cause while an extension replaces the task's token."""
-    above = frozen(worker, record) or _tripped(trips) or ended_above(worker, record)
+    above = frozen(worker, record) or tripped(trips) or ended_above(worker, record)
     return above or _requested_or_due(worker, record) or _forbidden(worker, record) or _drifted(worker, record)
 
 

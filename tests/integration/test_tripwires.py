@@ -22,10 +22,15 @@ from rig import PREFIX, Held, Rig
 
 from jitvault import shipped_files as shipped
 from jitvault.audit.tripwires.task_rules import MOST_ABOUT_ITSELF
+from jitvault.context import WorkerContext
 from jitvault.documents.signed import payload_of
+from jitvault.ledger.model import TaskRecord
+from jitvault.lifecycle import advance
 from jitvault.model.event_chain import chain_problems
 from jitvault.provision import init
 from jitvault.sandbox.world import NETWORKS, World, shipped_want
+from jitvault.stream.reading import canary
+from jitvault.stream.tripwires import watch
 
 Spec = Callable[..., Path]
 UNWRAP, REWRAP, RESPONSE = "sys/wrapping/unwrap", "sys/wrapping/rewrap", "cubbyhole/response"
@@ -406,6 +411,32 @@ def one_more_path(rig: Rig, task: str, path: str, capability: str) -> Iterator[N
         yield
     finally:
         rig.admin.write(name, {"policy": text})
+
+
+def test_a_hit_that_another_thread_finds_during_a_turn_is_the_reason_and_not_policy(
+    rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Policy forbids to go on with an open finding: the turn has looked at the tripwires before there was one."""
+    policies = str(shipped.policies_dir() / "cedar")
+    rig.cli.variables = {**rig.cli.variables, "JITVAULT_POLICIES": policies}
+    file = spec()
+    held = rig.active(file)
+    worker, look = rig.wiring().worker, advance.check_tripwires
+    looks: list[int] = []
+
+    def overtaken(worker: WorkerContext, record: TaskRecord) -> Any:
+        found = look(worker, record)
+        looks.append(len(found[1]))
+        if len(looks) == 1:
+            assert ask(rig, "GET", "sys/mounts", held.token, source=AGENT)[0] == 403
+            canary(worker)
+            assert watch(worker, rig.record(file.stem))
+        return found
+
+    monkeypatch.setattr(advance, "check_tripwires", overtaken)
+    advance.advance(worker, file.stem)
+    assert looks == [0, 1]
+    assert rig.record(file.stem).task.end_reason == "tripwire"
 
 
 def test_a_path_outside_the_template_ends_the_task(rig: Rig, spec: Spec) -> None:
