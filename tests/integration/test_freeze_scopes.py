@@ -12,10 +12,18 @@ from commands import EXAMPLE, Quick
 from rig import Rig, own_rig
 
 from jitvault.cli.ends.frozen_tasks import wait_for_frozen
+from jitvault.documents.paths import Kept
 from jitvault.documents.signed import payload_of
 from jitvault.errors import NotConfirmed
+from jitvault.lifecycle.requests.complete_index import complete_index
+from jitvault.lifecycle.requests.end_documents import end_request_of_others
+from jitvault.lifecycle.requests.freezes import all_freezes
+from jitvault.lifecycle.requests.sign import sign_end, sign_freeze
 from jitvault.model.scope import Scope
+from jitvault.model.states import EndReason
 from jitvault.sandbox.world import World, env
+from jitvault.stream.reading import canary
+from jitvault.worker.process import context_factory
 
 Spec = Callable[..., Path]
 AGENT, TEMPLATE = ("--agent", "research-agent"), ("--template", "postgres-readonly")
@@ -206,3 +214,30 @@ def test_a_lift_that_is_dated_later_than_now_hides_no_freeze(rig: Rig, spec: Spe
     else:
         assert not rig.is_live(held.token)
         assert [one["scope"] for one in rig("operator", "freezes").json["freezes"]] == [{"agent": "research-agent"}]
+
+
+def test_a_freeze_that_is_written_anew_during_a_turn_is_read_after_that(rig: Rig) -> None:
+    """A turn that has read the document before must not take what it had then for the news."""
+    wiring = rig.wiring()
+    hand, person, scope = context_factory(wiring)(), wiring.person, Scope(agent="research-agent")
+    with hand.facts.turn():
+        for freezes, held in ((True, 1), (False, 0), (True, 1)):
+            sign_freeze(person, scope, freezes=freezes, reason="a drill")
+            canary(hand)
+            assert len(all_freezes(hand)) == held
+
+
+def test_an_end_that_is_written_anew_during_a_turn_is_read_after_that(rig: Rig, spec: Spec) -> None:
+    rig.granted(file := spec())
+    wiring = rig.wiring()
+    hand, person = context_factory(wiring)(), wiring.person
+    complete_index(hand, Kept.END)
+    notes = list[str]()
+    with hand.facts.turn():
+        for note in ("first", "second"):
+            sign_end(person, file.stem, reason=EndReason.OPERATOR, note=note)
+            canary(hand)
+            found = end_request_of_others(hand, file.stem, entitled={})
+            notes.append(found.note if found is not None else "")
+    assert notes == ["first", "second"]
+    rig("operator", "complete", file.stem)

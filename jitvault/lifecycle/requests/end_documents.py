@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar
@@ -165,7 +165,7 @@ def _indexed(worker: WorkerContext, task_id: str, besides: set[str]) -> list[_Wr
         worker.ledger.leave_rest(task_id)
     counting, read = list[_WrittenRequest](), list[Indexed]()
     for one in (*(one for one in found if one not in fresh), *_some(fresh)):
-        written = _read_request(worker, task_id, one.author)
+        written = _read_request(worker, task_id, one.author, is_news=one.is_unread)
         standing = _standing(worker, written)
         if written is not None and standing is DocumentStatus.COUNTS:
             counting.append(written)
@@ -218,10 +218,14 @@ def _some(found: Sequence[T]) -> list[T]:
     return secrets.SystemRandom().sample(found, min(AT_ONCE, len(found)))
 
 
-def _read_request(worker: WorkerContext, task_id: str, author: str) -> _WrittenRequest | None:
-    """Return what an author wrote about the end of the task, entitled or not."""
+def _read_request(worker: WorkerContext, task_id: str, author: str, *, is_news: bool = False) -> _WrittenRequest | None:
+    """Return what an author wrote about the end of the task, entitled or not.
+
+    With `is_news` it was written after whatever this turn may have read of it before.
+    """
     path = path_of(Kept.END, author, task_id)
-    stored = worker.documents.read(path)
+    with worker.facts.turn() if is_news else nullcontext():
+        stored = worker.documents.read(path)
     if stored is None:
         return None
     found = verified(worker, stored, EndDocument, path, author, task_id)

@@ -166,7 +166,9 @@ def _read_document(worker: WorkerContext, lifters: _Lifters, one: Indexed) -> In
         waits = one.standing is DocumentStatus.WAITS
         return replace(one, standing=DocumentStatus.LIFTS) if waits and lifters.may(one.author) else one
     path = path_of(Kept.FREEZE, one.author, one.about)
-    stored = worker.documents.read(path)
+    # it was written after whatever this turn may have read of it before
+    with worker.facts.turn():
+        stored = worker.documents.read(path)
     if stored is None:
         return _without_document(worker, one)
     found = verified(worker, stored, FreezeDocument, path, one.author, one.about)
