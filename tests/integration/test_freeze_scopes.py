@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -218,24 +219,21 @@ def test_a_lift_that_is_dated_later_than_now_hides_no_freeze(rig: Rig, spec: Spe
 
 def test_a_freeze_that_is_written_anew_during_a_turn_is_read_after_that(rig: Rig) -> None:
     """A turn that has read the document before must not take what it had then for the news."""
-    wiring = rig.wiring()
-    hand, person, scope = context_factory(wiring)(), wiring.person, Scope(agent="research-agent")
-    with hand.facts.turn():
+    scope = Scope(agent="research-agent")
+    with closing(rig.wiring()) as wiring, (hand := context_factory(wiring)()).facts.turn():
         for freezes, held in ((True, 1), (False, 0), (True, 1)):
-            sign_freeze(person, scope, freezes=freezes, reason="a drill")
+            sign_freeze(wiring.person, scope, freezes=freezes, reason="a drill")
             canary(hand)
             assert len(all_freezes(hand)) == held
 
 
 def test_an_end_that_is_written_anew_during_a_turn_is_read_after_that(rig: Rig, spec: Spec) -> None:
     rig.granted(file := spec())
-    wiring = rig.wiring()
-    hand, person = context_factory(wiring)(), wiring.person
-    complete_index(hand, Kept.END)
     notes = list[str]()
-    with hand.facts.turn():
+    with closing(rig.wiring()) as wiring, (hand := context_factory(wiring)()).facts.turn():
+        complete_index(hand, Kept.END)
         for note in ("first", "second"):
-            sign_end(person, file.stem, reason=EndReason.OPERATOR, note=note)
+            sign_end(wiring.person, file.stem, reason=EndReason.OPERATOR, note=note)
             canary(hand)
             found = end_request_of_others(hand, file.stem, entitled={})
             notes.append(found.note if found is not None else "")
