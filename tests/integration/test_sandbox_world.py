@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,11 +26,7 @@ def servers() -> Iterator[Servers]:
 
 @pytest.fixture(scope="module")
 def world(servers: Servers) -> World:
-    started = time.perf_counter()
-    made = provisioned(servers)
-    # half a second when the machine has nothing else to do
-    assert time.perf_counter() - started < 8
-    return made
+    return provisioned(servers)
 
 
 @pytest.fixture(scope="module")
