@@ -62,7 +62,7 @@ def run(directory: Path) -> list[Figure]:
 def _apply_ms(ledger: Ledger, claim: int) -> float:
     now = datetime.now(UTC)
     op = OperationRow(new_id(), _TASK.task_id, OperationKind.SIGN, "nothing", OpState.SETTLED, None, now, None)
-    change = Change(EventKind.KEPT, rows=(op,))
+    change = Change(EventKind.QUEUED, rows=(op,))
     return milliseconds(lambda: ledger.apply(_TASK.task_id, change, claim=claim, at=now))
 
 

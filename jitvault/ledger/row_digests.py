@@ -23,7 +23,6 @@ from jitvault.formats.rfc3339 import rfc3339
 from jitvault.ledger.model import CheckRow, GrantRow, LeaseRow, RevisionRow, Row, TaskRecord, TaskRow, columns_of
 from jitvault.model.event_bodies import RowDigests, ledger_part
 from jitvault.model.event_chain import Event
-from jitvault.model.kinds import EventKind
 
 COLUMNS = 1
 """The version of the digested columns. A change of them raises it, and `GENERATION` as well."""
@@ -36,7 +35,7 @@ CHANGED_BY_RENEWAL: Mapping[type, frozenset[str]] = {
     GrantRow: frozenset({"renew_at"}),
     LeaseRow: frozenset({"renew_at"}),
 }
-"""The columns that a renewal may change without an event of its own. No digest covers them."""
+"""The columns that a renewal changes without an event (`jitvault.ledger.upkeep`). No digest covers them."""
 
 # the chain's own end, which `chain_problems` compares
 _OF_CHAIN = frozenset({"seq", "head"})
@@ -55,15 +54,14 @@ DIGESTED: Mapping[type, tuple[str, ...]] = {
 _NAMES = {TaskRow: "task", RevisionRow: "revision", GrantRow: "grant", LeaseRow: "lease", CheckRow: "check"}
 
 
-def digests_of(event: EventKind | str, rows: Iterable[Row], written: Mapping[str, object]) -> RowDigests | None:
+def digests_of(rows: Iterable[Row], written: Mapping[str, object]) -> RowDigests | None:
     """Return what an event says of the rows that it writes.
 
-    `written` are the columns that it writes in the task's row. A renewal changes no digested column of a lease, so the
-    digest of an earlier event stays.
+    `written` are the columns that it writes in the task's row.
     """
     found: dict[str, dict[str, str]] = {}
     for row in rows:
-        if type(row) in _KEYS and not (event == EventKind.RENEWED and isinstance(row, LeaseRow)):
+        if type(row) in _KEYS:
             found.setdefault(_NAMES[type(row)], {})[_key(row)] = sha256_hex(canonical_bytes(_covered(row)))
     columns = {name: value for name, value in written.items() if name in DIGESTED[TaskRow]}
     if columns:

@@ -1,4 +1,4 @@
-"""Write a change of a task: the only place where a task changes."""
+"""Write a change of a task: the only place where a task changes, but for its upkeep."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def write_change(
         change.body,
         ops={op.op_id: op.subject for op in ops if op.state is OpState.INTENDED},
         state=state.value,
-        rows=digests_of(change.event, change.rows, written),
+        rows=digests_of(change.rows, written),
     )
     event = link(task.task_id, task.seq + 1, task.head or GENESIS, str(change.event), rfc3339(at), as_json(said))
     put(connection, change.rows)

@@ -30,6 +30,7 @@ from jitvault.errors import (
     WrongState,
 )
 from jitvault.ledger.model import Change, OperationRow, TaskRecord
+from jitvault.ledger.upkeep import Upkeep
 from jitvault.lifecycle.confirmation.seal import has_late_lease
 from jitvault.lifecycle.decision.admit import admit_request
 from jitvault.lifecycle.decision.ancestors import ended_above
@@ -71,7 +72,7 @@ from jitvault.lifecycle.requests.grant_requests import (
     settle_denied_grant,
     settle_refused_grant,
 )
-from jitvault.lifecycle.requests.publish import publish
+from jitvault.lifecycle.requests.publish import publish, shows
 from jitvault.lifecycle.revocation.cascade import children_due, revoke_tree
 from jitvault.lifecycle.revocation.revoke import is_replaced_token_unproven, revoke_superseded_leases
 from jitvault.lifecycle.unexpected_error import others_go_on
@@ -137,7 +138,8 @@ def _advance_claimed(worker: WorkerContext, task_id: str, claim: int, evaluated:
                 _publish(worker, record, claim, step.decision, error)
         raise
     record = _read_after_turns(worker, step.record or record, claim, was_ending=was_ending)
-    _publish(worker, record, claim, step.decision, intent=step.publication)
+    if step.publication is not None or not shows(worker, verified.published, record):
+        _publish(worker, record, claim, step.decision, intent=step.publication)
     return record
 
 
@@ -285,9 +287,7 @@ def _decide_or_grant(worker: WorkerContext, record: TaskRecord, claim: int, last
         look = look_at(submitted.spec.window, submitted.written_at, worker.now())
         if is_due_now(worker, record) and look != record.task.due_at:
             # nothing can be granted now: it is looked at again when that may have changed
-            worker.ledger.apply(
-                record.task.task_id, Change(EventKind.KEPT, fields={"due_at": look}), claim=claim, at=worker.now()
-            )
+            worker.ledger.keep_up(record, Upkeep(record.task.task_id, claim, fields={"due_at": look}))
         return Step(decision=decision)
     if not is_published(last.published, record):
         # the revision that is granted has to be published first: approvers and `check_issuable` read the same document

@@ -272,11 +272,13 @@ class Extended(ExtensionDecided, frozen=True, kw_only=True):
 
 
 class RenewIntended(EventBody, frozen=True, kw_only=True):
-    seconds: int
+    """The time until which renewals may give the task's token at the latest, committed before they are sent.
 
+    One event covers several renewals. `renewals` are the audit lines, by their SHA-256, of those of the events before.
+    """
 
-class Renewed(EventBody, frozen=True, kw_only=True):
-    answers: dict[str, str | None]
+    until: datetime
+    renewals: tuple[str, ...] = ()
 
 
 class VerdictsGiven(EventBody, frozen=True, kw_only=True):
@@ -310,11 +312,12 @@ class Judged(EventBody, frozen=True, kw_only=True):
 class Confirmed(EventBody, frozen=True, kw_only=True):
     """The outcome of each check, as lease or token, number, and whether it holds.
 
-    `quiet` is check 7's evidence.
+    `quiet` is check 7's evidence. `renewals` are the audit lines of renewals that no event named before.
     """
 
     checks: tuple[tuple[str, int, bool], ...]
     quiet: Evidence | None
+    renewals: tuple[str, ...] = ()
 
 
 class Sealed(EventBody, frozen=True, kw_only=True):
@@ -359,7 +362,6 @@ BODIES: Mapping[str, type[EventBody]] = {
     EventKind.NOTED: Signed,
     EventKind.OBSERVED: Observed,
     EventKind.RECOVERED: Recovered,
-    EventKind.RENEWED: Renewed,
     EventKind.RENEW_INTENDED: RenewIntended,
     EventKind.REVISED: Revised,
     EventKind.REVOKED: VerdictsGiven,

@@ -288,7 +288,7 @@ class Rig:
         record = self.record(task)
         columns = {name: getattr(record.task, name) for name in DIGESTED[TaskRow] if name not in ("task_id", "state")}
         rows = (record.revision, *record.grants, *record.leases, *record.checks)
-        change = Change(EventKind.KEPT, state=record.task.state, fields=columns, rows=rows)
+        change = Change(EventKind.QUEUE_INTENDED, state=record.task.state, fields=columns, rows=rows)
         with self.ledger() as ledger, ledger.claim(task) as claim:
             ledger.apply(task, change, claim=claim, at=datetime.now(UTC))
 

@@ -217,8 +217,8 @@ def _expires(verdict: str) -> str:
     A token that is dead does not expire any more.
     """
     if verdict == Verdict.EXPIRED:
-        return "expired"
-    return "would have expired" if verdict in DEAD else "expires"
+        return "expired by"
+    return "would have expired by" if verdict in DEAD else "expires by"
 
 
 def _waits_for(shown: Mapping[str, Any]) -> dict[str, str]:

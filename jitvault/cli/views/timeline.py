@@ -15,16 +15,18 @@ from jitvault.model import event_bodies as bodies
 from jitvault.model.kinds import EventKind
 from jitvault.model.states import EndReason
 
-# what every try of an end and every renewal writes; any other event begins a new group of them
-_RENEWED = {EventKind.RENEW_INTENDED, EventKind.RENEWED, EventKind.KEPT}
+# what every try of an end and every few renewals write; any other event begins a new group of them
 _LOOKED = {EventKind.JUDGED, EventKind.OBSERVED, EventKind.LISTING_INTENDED, EventKind.LISTED}
 _TRIED = frozenset(
-    {EventKind.REVOKE_INTENDED, EventKind.REVOKED, EventKind.QUEUE_INTENDED, EventKind.QUEUED, *_LOOKED, *_RENEWED}
+    {
+        EventKind.REVOKE_INTENDED,
+        EventKind.REVOKED,
+        EventKind.QUEUE_INTENDED,
+        EventKind.QUEUED,
+        EventKind.RENEW_INTENDED,
+        *_LOOKED,
+    }
 )
-
-
-# the stored kind `kept` says little
-_LOOKED_LATER = "nothing was due yet; the next look is later"
 
 
 @dataclass
@@ -111,13 +113,15 @@ def _when(at: str) -> str:
 
 def _describe(event: str, tries: Sequence[bodies.EventBody]) -> str:
     body = tries[0]
-    words = _LOOKED_LATER if event == EventKind.KEPT else event.replace("_", " ")
+    words = event.replace("_", " ")
     match body:
         case bodies.Observed():
             seen = [one for one in tries if isinstance(one, bodies.Observed)]
             lines = sum(len(one.lines) for one in seen)
             leases = sum(len(one.leases) for one in seen)
             return f"observed {counted(lines, 'audit line')}" + (f", {counted(leases, 'new lease')}" if leases else "")
+        case bodies.RenewIntended():
+            return "renewed in steps"
         case bodies.HandedOn():
             return f"delegated to {body.to}"
         case bodies.Recovered():

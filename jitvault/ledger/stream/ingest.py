@@ -25,6 +25,7 @@ from jitvault.ledger.storage import schema
 from jitvault.ledger.stream import alarms, stored_lines
 from jitvault.ledger.stream.task_trail import tokens_for
 from jitvault.ledger.task_change import write_change
+from jitvault.ledger.upkeep import RENEWALS
 from jitvault.model.event_bodies import Observed
 from jitvault.model.finding import AFTER_SEAL
 from jitvault.model.kinds import EventKind
@@ -56,6 +57,11 @@ _SETTLE = (
     .where(schema.operations.c.op_id.in_(_OPS), schema.operations.c.state == OpState.ANSWERED)
     .values(state=OpState.SETTLED)
 )
+_ANNOUNCED = select(schema.operations.c.op_id).where(
+    schema.operations.c.op_id.in_(_OPS),
+    schema.operations.c.kind.in_(RENEWALS),
+    schema.operations.c.state != OpState.SETTLED,
+)
 _TASK = select(schema.tasks).where(schema.tasks.c.task_id == bindparam("task_id")).with_for_update(key_share=True)
 _LEASES = select(schema.leases.c.lease_id, schema.grants).join_from(
     schema.leases, schema.grants, schema.leases.c.grant_id == schema.grants.c.grant_id
@@ -72,7 +78,7 @@ def ingest_batch(connection: Connection, seen: Sequence[Observation], at: dateti
     2. Lines of no task that anyone can produce are counted instead of stored.
     3. Own operations whose line is there are settled.
     4. Alarms are raised, and restores of Vault are reported.
-    5. Each task that the lines concern gets its leases and one event.
+    5. Each task that the lines concern gets its leases and one event; a worker's own renewals make none.
     """
     new = _unknown(connection, seen)
     written = document_lines.stored_and_counted(connection, new)
@@ -88,13 +94,14 @@ def ingest_batch(connection: Connection, seen: Sequence[Observation], at: dateti
         return
     new = _with_claims(connection, new)
     connection.execute(_INSERT_LINES, [observation_values(o) for o in new])
+    named_later = _own_renewals(connection, new, sessions)
     _settle_operations(connection, new, sessions)
     # what other programs unwrap on the worker's host is not the worker's act
     ours = [o for o in new if o.kind not in _POSSIBLY_OTHERS or o.token in stands_for]
     alarms.raise_for(connection, ours, sessions, at, shared)
     alarms.tell_restores(connection, new, at)
     earlier = _earlier_lines(connection, new)
-    lines = [*new, *earlier]
+    lines = [*(o for o in new if o.line not in named_later), *earlier]
     renewed = _renewed_leases(connection, (o for o in new if o.actor not in sessions))
     _write_to_tasks(connection, lines, _task_tokens(connection, lines) if earlier else stands_for, renewed, at)
 
@@ -148,6 +155,19 @@ def _settle_operations(connection: Connection, new: Iterable[Observation], sessi
     ops = {o.op for o in new if o.op and o.closing and o.actor in sessions}
     if ops:
         connection.execute(_SETTLE, {"ops": list(ops)})
+
+
+def _own_renewals(connection: Connection, new: Iterable[Observation], sessions: frozenset[str]) -> set[str]:
+    """Return the lines of renewals that a worker announced and that no line showed before.
+
+    They make no event of their own: the chain names them later, many at once. A line that repeats an operation is not
+    among them.
+    """
+    renewals = [o for o in new if o.kind is Kind.RENEWED and o.op and o.actor in sessions]
+    if not renewals:
+        return set()
+    announced = set(connection.execute(_ANNOUNCED, {"ops": sorted({o.op for o in renewals})}).scalars())
+    return {o.line for o in renewals if o.op in announced}
 
 
 def _task_tokens(connection: Connection, lines: Sequence[Observation]) -> dict[str, str]:

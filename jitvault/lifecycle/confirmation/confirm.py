@@ -35,6 +35,7 @@ from jitvault.lifecycle.record.lookups import (
     live_lookups,
     proven_before,
 )
+from jitvault.lifecycle.record.renewals import renewals_to_name
 from jitvault.model.event_bodies import Confirmed, Judged
 from jitvault.model.evidence import Evidence as CheckEvidence
 from jitvault.model.kinds import EventKind, LookupAnswer, OperationKind
@@ -135,7 +136,11 @@ def record_judgement(worker: WorkerContext, evidence: Evidence, claim: int) -> C
     settled = tuple(replace(grant, settled=True) for grant in found.grants)
     change = Change(
         EventKind.CONFIRMED,
-        Confirmed(checks=tuple((c.subject, c.n, c.ok) for c in found.checks), quiet=quiet.check.evidence),
+        Confirmed(
+            checks=tuple((c.subject, c.n, c.ok) for c in found.checks),
+            quiet=quiet.check.evidence,
+            renewals=renewals_to_name(worker, record),
+        ),
         state=State.CONFIRMED,
         fields={
             **_durations(record, credentials, worker.now()),

@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 
 from jitvault.context import WorkerContext
 from jitvault.errors import NotConfirmed
-from jitvault.ledger.model import Change, GrantRow, TaskRecord
+from jitvault.ledger.model import GrantRow, TaskRecord
+from jitvault.ledger.upkeep import Upkeep
 from jitvault.lifecycle.issuance.issue import MAX_ATTEMPTS
 from jitvault.model.event_bodies import Unanswered, said
 from jitvault.model.kinds import EventKind
@@ -39,7 +40,7 @@ def check_attempt_due(worker: WorkerContext, record: TaskRecord, claim: int) -> 
     if is_due(again, worker.now(), LONGEST_PAUSE):
         return
     if record.task.due_at is None or record.task.due_at < again:
-        worker.ledger.apply(task_id, Change(EventKind.KEPT, fields={"due_at": again}), claim=claim, at=worker.now())
+        worker.ledger.keep_up(record, Upkeep(task_id, claim, fields={"due_at": again}))
     raise NotConfirmed(
         f"task {task_id}: Vault made no token for it in {len(vain)} attempts in a row ({answer})",
         hint=f"Another attempt is due at {again:%H:%M:%S} UTC. `jitvault revoke {task_id}` ends the task.",

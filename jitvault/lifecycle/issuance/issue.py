@@ -30,6 +30,7 @@ from jitvault.formats.time_window import format_duration
 from jitvault.ledger.model import Change, GrantAdmission, GrantRow, OperationRow, OpState, TaskRecord
 from jitvault.lifecycle.decision.ancestors import cap_to_ancestors, check_above, check_room
 from jitvault.lifecycle.decision.template_gate import check_provable
+from jitvault.lifecycle.record.renewals import expiry_to_commit
 from jitvault.lifecycle.requests.publish import announced_publication
 from jitvault.model.connection import uses_as_word
 from jitvault.model.event_bodies import Delivered, TokenCreated, Unanswered
@@ -95,11 +96,18 @@ def issue(
         raise
     if facts is None:
         raise _take_back_name(worker, grant, operation, claim)
-    dated = replace(known, issued_at=facts.issued_at, expires_at=facts.expires_at)
+    dated = replace(known, issued_at=facts.issued_at, expires_at=_latest_end(worker, known, facts, granted.ends_at))
     inbox = inbox_path(revision.recipient.entity, record.task.task_id)
     delivery = new_operation(worker, OperationKind.DELIVER, inbox, task_id=record.task.task_id)
     _commit_created(worker, dated, operation, wrapped, claim, delivery)
-    return _deliver(worker, revision, dated, wrapped, claim, delivery, ends_at=granted.ends_at)
+    return _deliver(worker, revision, dated, wrapped, claim, delivery, (facts.expires_at, granted.ends_at))
+
+
+def _latest_end(worker: WorkerContext, grant: GrantRow, facts: TokenFacts, ends_at: datetime) -> datetime | None:
+    """Return until when the token can live by its first renewals, which then need no event of their own."""
+    if grant.renew_at is None or facts.expires_at is None:
+        return facts.expires_at
+    return max(facts.expires_at, expiry_to_commit(worker, ends_at, grant.step_s))
 
 
 def _named(worker: WorkerContext, grant: GrantRow, wrapped: WrappedToken, line: Observation | None) -> GrantRow:
@@ -300,19 +308,20 @@ def _deliver(
     wrapped: WrappedToken,
     claim: int,
     delivery: OperationRow,
-    *,
-    ends_at: datetime,
+    times: tuple[datetime | None, datetime],
 ) -> OperationRow:
     """Put the wrapped token into the inbox, commit the delivery, and return the intent of its publication.
 
-    The task is `issued` by that commit. `delivery` is the committed intent to deliver.
+    The task is `issued` by that commit. `delivery` is the committed intent to deliver. `times` are when the token
+    expires if nobody renews it, and the task's deadline.
     """
+    first_end, ends_at = times
     task_id = grant.task_id
     message: dict[str, Any] = {
         "task_id": task_id,
         "grant_id": grant.grant_id,
         "digest": revision.digest,
-        "expires_at": rfc3339(grant.expires_at) if grant.expires_at else None,
+        "expires_at": rfc3339(first_end) if first_end else None,
         "ends_at": rfc3339(ends_at),
         "wrapping": [
             {

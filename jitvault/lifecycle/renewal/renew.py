@@ -3,6 +3,9 @@
 Each is renewed at half of its TTL, and never past the deadline. The caller has just checked that everything still
 holds, on a trusted stream. Should the worker die, the token expires within one step, and Vault revokes its leases with
 it.
+
+A renewal makes no event. The latest time at which the token can expire is committed ahead, by one event for several
+renewals (`RenewIntended`): a proof that the token expired rests on the chain alone.
 """
 
 from __future__ import annotations
@@ -20,19 +23,19 @@ from jitvault.errors import (
     VaultRejected,
     VaultUnavailable,
 )
-from jitvault.formats.clocks import MAX_SKEW, TOLERANCE
 from jitvault.ledger.model import (
     Change,
     GrantRow,
     LeaseRow,
     OperationRow,
     OpState,
-    Row,
     TaskRecord,
 )
+from jitvault.ledger.upkeep import Upkeep, record_after_upkeep
 from jitvault.lifecycle.record.due_time import is_due_now
+from jitvault.lifecycle.record.renewals import expiry_to_commit, latest_expiry, renewals_to_name
 from jitvault.lifecycle.renewal.schedule import next_due_at, renewable_credentials
-from jitvault.model.event_bodies import TOKEN_EXPIRED, EndCause, Renewed, RenewIntended
+from jitvault.model.event_bodies import TOKEN_EXPIRED, EndCause, RenewIntended
 from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.ttl import increment, is_due, least, renew_at
 from jitvault.operations import DONE, new_operation, record_answer
@@ -57,10 +60,9 @@ def renew_due(worker: WorkerContext, record: TaskRecord, claim: int) -> EndCause
     if due and seconds:
         return _renew(worker, record, claim, due, seconds)
     look = next_due_at(worker, record)
-    # a due time that is earlier than needed does no harm, and each change of it is an event in the chain
+    # a due time that is earlier than needed does no harm, and each change of it is a commit
     if look != record.task.due_at and is_due_now(worker, record):
-        change = Change(EventKind.KEPT, fields={"due_at": look})
-        worker.ledger.apply(record.task.task_id, change, claim=claim, at=worker.now())
+        worker.ledger.keep_up(record, Upkeep(record.task.task_id, claim, fields={"due_at": look}))
     return None
 
 
@@ -83,10 +85,8 @@ def _renew(
     """Commit all intents, renew one after the other, and commit the results."""
     task_id = record.task.task_id
     kinds = {GrantRow: OperationKind.RENEW_TOKEN, LeaseRow: OperationKind.RENEW_LEASE}
-    ops = [new_operation(worker, kinds[type(row)], _subject(row), task_id=task_id) for row in due]
-    grants = [_with_latest_expiry(worker, row, seconds) for row in due if isinstance(row, GrantRow)]
-    change = Change(EventKind.RENEW_INTENDED, RenewIntended(seconds=seconds), rows=(*grants, *ops))
-    worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
+    ops = tuple(new_operation(worker, kinds[type(row)], _subject(row), task_id=task_id) for row in due)
+    record = _commit_intents(worker, record, claim, ops, seconds)
     done: list[_Renewed] = []
     for row, op in zip(due, ops, strict=True):
         if worker.is_late() and isinstance(row, LeaseRow):
@@ -97,13 +97,31 @@ def _renew(
             done.append(_renew_token(worker, record, row, op, seconds))
         else:
             done.append(_renew_lease(worker, record, row, op, seconds))
-    _commit(worker, record, claim, done)
+    _commit_results(worker, record, claim, done)
     if any(result.over for result in done if isinstance(result.row, GrantRow)):
         return TOKEN_EXPIRED
     for result in done:
         if result.failure is not None:
             raise result.failure
     return None
+
+
+def _commit_intents(
+    worker: WorkerContext, record: TaskRecord, claim: int, ops: tuple[OperationRow, ...], seconds: int
+) -> TaskRecord:
+    """Commit that these renewals are sent; return the task.
+
+    The event comes first where the token can live for longer by them than the chain says.
+    """
+    task, grant = record.task, record.grants[-1]
+    latest = latest_expiry(worker, seconds)
+    renews_token = any(op.kind == OperationKind.RENEW_TOKEN for op in ops)
+    if not renews_token or (grant.expires_at is not None and grant.expires_at >= latest):
+        return worker.ledger.keep_up(record, Upkeep(task.task_id, claim, ops))
+    until = max(latest, expiry_to_commit(worker, task.ends_at or latest, grant.step_s))
+    body = RenewIntended(until=until, renewals=renewals_to_name(worker, record))
+    change = Change(EventKind.RENEW_INTENDED, body, rows=(replace(grant, expires_at=until), *ops))
+    return worker.ledger.change(record, change, claim=claim, at=worker.now())
 
 
 def _renew_token(
@@ -116,29 +134,24 @@ def _renew_token(
     accessor = grant.wrapped_accessor or ""
     sent = worker.now()
     ends_at = record.task.ends_at or sent
-    latest = _with_latest_expiry(worker, grant, seconds)
     try:
         # never more than was asked for, whatever answers
         given = min(seconds, worker.tokens.renew_accessor(accessor, seconds, op=op.op_id))
-        # for a proof the longest that was asked for counts: a gateway can answer with what Vault said before
-        until = worker.now() + timedelta(seconds=seconds) + TOLERANCE
-        renewed = replace(grant, expires_at=until, renew_at=renew_at(sent, given, ends_at))
+        renewed = replace(grant, renew_at=renew_at(sent, given, ends_at))
         return _Renewed(renewed, record_answer(worker, op, OpState.ANSWERED, DONE))
     except OutcomeUnknown as error:
         answered = record_answer(worker, op, OpState.UNKNOWN, error)
     except VaultRejected as error:
         answered = record_answer(worker, op, OpState.ABANDONED, error)
     except (VaultRefused, VaultUnavailable) as error:
-        # what stands between here and Vault can refuse what Vault did
-        return _Renewed(latest, record_answer(worker, op, OpState.ABANDONED, error), failure=error)
+        return _Renewed(grant, record_answer(worker, op, OpState.ABANDONED, error), failure=error)
     try:
         facts = worker.tokens.lookup_accessor(accessor)
     except (OutcomeUnknown, VaultRefused, VaultUnavailable) as error:
-        return _Renewed(latest, answered, failure=error)
+        return _Renewed(grant, answered, failure=error)
     if facts is None:
         return _Renewed(grant, _settled(answered), over=True)
-    # the renewal may still be on its way, and be done after the look-up
-    return _Renewed(replace(latest, renew_at=renew_at(sent, facts.ttl_s, ends_at)), _settled(answered))
+    return _Renewed(replace(grant, renew_at=renew_at(sent, facts.ttl_s, ends_at)), _settled(answered))
 
 
 def _renew_lease(
@@ -180,29 +193,14 @@ def _settled(op: OperationRow) -> OperationRow:
     return replace(op, state=OpState.SETTLED, answer="looked up") if op.state is OpState.UNKNOWN else op
 
 
-def _commit(worker: WorkerContext, record: TaskRecord, claim: int, done: Sequence[_Renewed]) -> None:
+def _commit_results(worker: WorkerContext, record: TaskRecord, claim: int, done: Sequence[_Renewed]) -> None:
     """Commit the results of all renewals, and when the task is due next."""
-    renewed_grants = [result.row for result in done if isinstance(result.row, GrantRow)]
-    renewed_leases = {result.row.lease_id: result.row for result in done if isinstance(result.row, LeaseRow)}
-    grants = (*record.grants[:-1], *(renewed_grants or record.grants[-1:]))
-    leases = tuple(renewed_leases.get(lease.lease_id, lease) for lease in record.leases)
-    due_at = next_due_at(worker, replace(record, grants=grants, leases=leases))
-    body = Renewed(answers={result.op.op_id: result.op.answer for result in done})
-    rows: list[Row] = []
+    rows: list[GrantRow | LeaseRow | OperationRow] = []
     for result in done:
         rows += [result.row, result.op]
-    change = Change(EventKind.RENEWED, body, fields={"due_at": due_at}, rows=rows)
-    worker.ledger.apply(record.task.task_id, change, claim=claim, at=worker.now())
-
-
-def _with_latest_expiry(worker: WorkerContext, grant: GrantRow, seconds: int) -> GrantRow:
-    """Return the grant with the latest expiry that a renewal can give it.
-
-    The renewal is sent now. The expiry is the latest by any clock, for the case that the answer is lost. A proof that
-    the token is dead without a revocation rests on it.
-    """
-    latest = worker.now() + timedelta(seconds=seconds) + worker.settle_window + MAX_SKEW
-    return replace(grant, expires_at=max(latest, grant.expires_at or latest))
+    upkeep = Upkeep(record.task.task_id, claim, tuple(rows))
+    due_at = next_due_at(worker, record_after_upkeep(record, upkeep))
+    worker.ledger.keep_up(record, replace(upkeep, fields={"due_at": due_at}))
 
 
 def _subject(row: GrantRow | LeaseRow) -> str:

@@ -10,11 +10,11 @@ from datetime import datetime
 from jitvault.context import WorkerContext
 from jitvault.documents.paths import published_path, stands_until
 from jitvault.documents.published_parts import CountedDecision
-from jitvault.documents.published_task import ChainEnd, PublishedRefusal, PublishedTask
+from jitvault.documents.published_task import ChainEnd, PublishedDocument, PublishedRefusal, PublishedTask
 from jitvault.errors import JitvaultError
 from jitvault.ledger.model import OperationRow, TaskRecord, TaskRow
 from jitvault.lifecycle.record.history import ended_of, refused_grant_of
-from jitvault.lifecycle.record.integrity import published
+from jitvault.lifecycle.record.integrity import is_published, published
 from jitvault.lifecycle.record.receipt import extensions_of, last_extension, lifetime_of, proof_of, reads_of
 from jitvault.lifecycle.requests.reader import Submission
 from jitvault.model.approval import RequestDecision, denial
@@ -23,7 +23,7 @@ from jitvault.model.event_bodies import StatedError
 from jitvault.model.finding import describe_finding
 from jitvault.model.kinds import OperationKind
 from jitvault.model.revision import Revision
-from jitvault.model.states import WAITING, State
+from jitvault.model.states import DELIVERED_STATES, WAITING, State
 from jitvault.operations import announce, announced
 from jitvault.policy.decision import Decision
 
@@ -142,6 +142,17 @@ def _stands_until(record: TaskRecord) -> datetime | None:
     window, due = Revision.of(record.revision.body).window, record.task.due_at
     opens = window.not_before
     return stands_until(window, opens) if opens is not None and due == opens else due
+
+
+def shows(worker: WorkerContext, copy: PublishedDocument | None, record: TaskRecord) -> bool:
+    """Return whether a task's published copy says all that would be published of it now.
+
+    Of a task with access only: what is published of others also depends on what is decided now.
+    """
+    if record.task.state not in DELIVERED_STATES or not is_published(copy, record):
+        return False
+    findings = findings_of(worker, record)[:_FINDINGS]
+    return isinstance(copy, PublishedTask) and copy.error is None and list(copy.findings) == findings
 
 
 def publish_refusal(worker: WorkerContext, submitted: Submission, error: JitvaultError) -> None:

@@ -99,7 +99,7 @@ def _changes() -> list[Change]:
         ),
         Change("judged", rows=checks),
         Change("judged", rows=(CheckRow(2, ok=False, evidence=silent, task_id="t-1", subject="z"),)),
-        Change("renewed", rows=(renewal,)),
+        Change("queued", rows=(renewal,)),
         Change("revoked", rows=(operation("op-2", OpState.UNKNOWN, sent_at=earlier),)),
         Change("decided", rows=(decision,)),
         Change("ending", body("ending", reason="deadline"), state=State.ENDING, fields=ends),

@@ -21,6 +21,7 @@ from jitvault.ledger.row_digests import CHANGED_BY_RENEWAL, COLUMNS, DIGESTED, e
 from jitvault.ledger.rows import TABLES
 from jitvault.ledger.storage.column_types import UtcTime
 from jitvault.ledger.storage.database import Database, opened
+from jitvault.ledger.upkeep import Upkeep
 from jitvault.model.event_chain import link
 from jitvault.model.evidence import Contiguous, Quiet
 from jitvault.model.kinds import EventKind
@@ -194,12 +195,14 @@ def test_what_the_ledger_writes_is_never_taken_for_an_edit(busy: Ledger, step: C
     assert edited_rows(record) == edited_rows(file_of(busy)) == []
 
 
-def test_a_renewal_keeps_the_digest_of_a_lease_from_before(held: tuple[Database, Ledger]) -> None:
+def test_what_a_renewal_writes_is_no_edit_and_makes_no_event(held: tuple[Database, Ledger]) -> None:
     ledger = held[1]
-    later = replace(LEASE_ROW, renew_at=NOW + timedelta(hours=1))
-    change(ledger, Change(EventKind.RENEWED, rows=(later,)))
-    assert "rows" not in file_of(ledger).events[-1].body
-    assert edited_rows(file_of(ledger)) == []
+    record = file_of(ledger)
+    rows = (replace(record.grants[-1], renew_at=NOW), replace(LEASE_ROW, renew_at=NOW + timedelta(hours=1)))
+    with ledger.claim("t-1") as claim:
+        after = ledger.keep_up(record, Upkeep("t-1", claim, rows, {"due_at": NOW}))
+    assert after == file_of(ledger) != record and after.events == record.events
+    assert edited_rows(after) == []
 
 
 def test_digests_of_other_columns_are_refused(held: tuple[Database, Ledger]) -> None:

@@ -446,7 +446,7 @@ def test_a_file_that_nobody_changed_is_the_same_and_what_was_found_meanwhile_is_
 def test_a_file_is_read_anew_where_its_task_changed_or_the_stream_said_something_of_it(ledger: Ledger) -> None:
     two_tasks(ledger)
     file = file_of(ledger)
-    change(ledger, Change("kept", fields={"due_at": NOW}))
+    change(ledger, Change("queued", fields={"due_at": NOW}))
     changed = ledger.refreshed(file)
     assert changed == file_of(ledger) != file
     # there may be thousands: only those that came since are read

@@ -95,8 +95,8 @@ def test_a_field_more_or_less_anywhere_in_a_body_is_refused_with_its_place(data:
         ("submitted", example("submitted", decided={"policy": {}}), r"\$\.decision\.policy"),
         ("extended", example("extended", extension={**WHOLE["extended"]["extension"], "by": {}}), r"\$\.extension\.by"),
         ("ending", example("ending", reason="boredom"), r"\$\.reason"),
-        ("kept", {"rows": {"columns": "one"}}, r"\$\.rows"),
-        ("kept", ["state"], "Expected `object`"),
+        ("queued", {"rows": {"columns": "one"}}, r"\$\.rows"),
+        ("queued", ["state"], "Expected `object`"),
     ],
 )
 def test_a_value_of_another_type_is_refused_with_its_place(kind: str, body: Any, place: str) -> None:
@@ -115,7 +115,7 @@ def test_an_event_of_an_unknown_kind_is_refused_and_what_the_ledger_added_is_rea
 
 def test_a_field_name_that_was_edited_is_shown_on_one_line() -> None:
     with pytest.raises(CorruptRecord) as refused:
-        decode("kept", {"a\x1b[2J\n": 1})
+        decode("queued", {"a\x1b[2J\n": 1})
     assert str(refused.value).isprintable()
 
 

@@ -58,8 +58,8 @@ def test_a_ledger_marks_a_deadline_that_is_past_while_access_is_held(state: str,
 @pytest.mark.parametrize("verdict", Verdict)
 def test_a_dead_token_does_not_expire_any_more(verdict: Verdict) -> None:
     said = _expires(verdict.value)
-    assert (said == "expires") is (verdict not in DEAD)
-    assert (said == "expired") is (verdict is Verdict.EXPIRED)
+    assert (said == "expires by") is (verdict not in DEAD)
+    assert (said == "expired by") is (verdict is Verdict.EXPIRED)
 
 
 def test_findings_count_as_closed_when_none_of_them_is_open() -> None:

@@ -67,9 +67,9 @@ def test_who_froze_and_who_asked_for_more_time_is_named() -> None:
     ]
 
 
-def test_a_look_at_which_nothing_was_due_says_so() -> None:
-    (shown,) = rows(events("kept", "kept"))
-    assert shown[1].startswith("nothing was due yet; the next look is later (2 times, last at ")
+def test_renewals_are_one_line() -> None:
+    (shown,) = rows(events("renew_intended", "renew_intended"))
+    assert shown[1].startswith("renewed in steps (2 times, last at ")
 
 
 def test_tries_are_one_line_for_each_outcome_with_how_often_and_until_when() -> None:

@@ -1,0 +1,138 @@
+"""Write what the renewals of a held task change, without an event of its chain.
+
+No digest of the chain covers operations, nor when a worker looks at a task next, nor when a credential is renewed next
+(`jitvault.ledger.row_digests.CHANGED_BY_RENEWAL`). What a proof rests on, the latest time at which the token can
+expire, is committed ahead for several renewals, by an event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, bindparam, select, update
+
+from jitvault.errors import WrongState
+from jitvault.ledger.model import GrantRow, LeaseRow, OperationRow, OpState, TaskRecord
+from jitvault.ledger.rows import put
+from jitvault.ledger.storage import schema
+from jitvault.ledger.storage.database import Database
+from jitvault.ledger.storage.dialect import batches
+from jitvault.ledger.task_change import settle_seen
+from jitvault.model.kinds import OperationKind
+
+RENEWALS = (OperationKind.RENEW_TOKEN, OperationKind.RENEW_LEASE)
+
+# built once: building a statement costs more than running it
+_TASK, _LINE, _OP = schema.tasks.c, schema.observations.c, schema.operations.c
+_CLAIMS = (
+    select(_TASK.task_id, _TASK.claim_epoch)
+    .where(_TASK.task_id.in_(bindparam("tasks", expanding=True)))
+    .order_by(_TASK.task_id)
+    .with_for_update(key_share=True)
+)
+_DUE = update(schema.tasks).where(_TASK.task_id == bindparam("key")).values(due_at=bindparam("at"))
+_RENEW_AT = {
+    kind: update(table).where(table.c[key] == bindparam("key")).values(renew_at=bindparam("at"))
+    for kind, table, key in ((GrantRow, schema.grants, "grant_id"), (LeaseRow, schema.leases, "lease_id"))
+}
+_RENEWAL_LINES = (
+    select(_LINE.line)
+    .join_from(schema.operations, schema.observations, _LINE.op == _OP.op_id)
+    .where(_OP.task_id == bindparam("task_id"), _OP.kind.in_(RENEWALS), _OP.sent_at >= bindparam("since"))
+    .order_by(_LINE.at, _LINE.line)
+)
+
+_Credential = TypeVar("_Credential", GrantRow, LeaseRow)
+
+
+@dataclass(frozen=True, slots=True)
+class Upkeep:
+    """What one look at a held task writes.
+
+    `claim` is the epoch of the caller's claim. `rows` are operations, and credentials of which `renew_at` alone is
+    written. `fields` has `due_at` where that changes.
+    """
+
+    task_id: str
+    claim: int
+    rows: tuple[GrantRow | LeaseRow | OperationRow, ...] = ()
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+class UpkeepQueries:
+    """Write the renewals of held tasks; a part of `Ledger`."""
+
+    _db: Database
+
+    def keep_up(self, record: TaskRecord, upkeep: Upkeep) -> TaskRecord:
+        """Write what a look at one task changes; return the task's record after it.
+
+        Raises WrongState when the claim was lost.
+        """
+        if self.keep_up_all([upkeep]):
+            raise WrongState(f"another process took over task {upkeep.task_id}", hint="Run the command again.")
+        return record_after_upkeep(record, upkeep)
+
+    def keep_up_all(self, upkeeps: Sequence[Upkeep]) -> set[str]:
+        """Write what looks at several tasks change, in one transaction.
+
+        Returns the tasks whose claim was lost: nothing is written of them.
+        """
+
+        def unit(connection: Connection) -> set[str]:
+            claims = {upkeep.task_id: upkeep.claim for upkeep in upkeeps}
+            held: set[str] = set()
+            for batch in batches(sorted(claims)):
+                rows = connection.execute(_CLAIMS, {"tasks": batch})
+                held |= {row.task_id for row in rows if row.claim_epoch == claims[row.task_id]}
+            _write(connection, [upkeep for upkeep in upkeeps if upkeep.task_id in held])
+            return set(claims) - held
+
+        return self._db.write(unit)
+
+    def renewal_lines(self, task_id: str, since: datetime) -> list[str]:
+        """Return the audit lines of the task's renewals that were sent since then, in the order of their times."""
+        with self._db.read() as connection:
+            return list(connection.execute(_RENEWAL_LINES, {"task_id": task_id, "since": since}).scalars())
+
+
+def record_after_upkeep(record: TaskRecord, upkeep: Upkeep) -> TaskRecord:
+    """Return a record as an upkeep leaves it, without reading it again.
+
+    Renewals that were answered are not in it: their lines settle them, which changes nothing else of the task.
+    """
+    grants = {row.grant_id: row for row in upkeep.rows if isinstance(row, GrantRow)}
+    leases = {row.lease_id: row for row in upkeep.rows if isinstance(row, LeaseRow)}
+    changed = {row.op_id: row for row in upkeep.rows if isinstance(row, OperationRow)}
+    operations = {op.op_id: op for op in record.operations} | changed
+    is_open = (OpState.INTENDED, OpState.UNKNOWN)
+    return replace(
+        record,
+        task=replace(record.task, **upkeep.fields),
+        grants=tuple(_renewed(row, grants.get(row.grant_id)) for row in record.grants),
+        leases=tuple(_renewed(row, leases.get(row.lease_id)) for row in record.leases),
+        operations=tuple(op for op in operations.values() if op.kind not in RENEWALS or op.state in is_open),
+    )
+
+
+def _renewed(row: _Credential, after: _Credential | None) -> _Credential:
+    return row if after is None else replace(row, renew_at=after.renew_at)
+
+
+def _write(connection: Connection, upkeeps: Sequence[Upkeep]) -> None:
+    """Write upkeeps, one statement for all rows of a kind."""
+    rows = [row for upkeep in upkeeps for row in upkeep.rows]
+    for kind, statement in _RENEW_AT.items():
+        key = "grant_id" if kind is GrantRow else "lease_id"
+        renewed = [{"key": getattr(row, key), "at": row.renew_at} for row in rows if isinstance(row, kind)]
+        if renewed:
+            connection.execute(statement, renewed)
+    operations = [row for row in rows if isinstance(row, OperationRow)]
+    put(connection, operations)
+    settle_seen(connection, operations)
+    due = [{"key": upkeep.task_id, "at": upkeep.fields["due_at"]} for upkeep in upkeeps if "due_at" in upkeep.fields]
+    if due:
+        connection.execute(_DUE, due)

@@ -1,0 +1,78 @@
+"""What renewals write without an event: under a claim, and only when and what was sent."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from builders import LEASE, NOW, TOKEN, file_of, issued, operation, read, seen
+
+from jitvault.audit.observation import Kind
+from jitvault.errors import WrongState
+from jitvault.ledger.ledger import Ledger
+from jitvault.ledger.model import OpState
+from jitvault.ledger.upkeep import Upkeep
+from jitvault.model.kinds import OperationKind
+
+
+def renewal(op_id: str, state: OpState, kind: OperationKind = OperationKind.RENEW_TOKEN) -> object:
+    return operation(op_id, state, kind=kind, sent_at=NOW)
+
+
+def test_an_upkeep_returns_the_record_as_it_is_read_afterwards(ledger: Ledger) -> None:
+    issued(ledger)
+    read(ledger, [seen(1, Kind.LEASE_ISSUED, LEASE, actor=TOKEN)])
+    record = file_of(ledger)
+    later = NOW + timedelta(seconds=30)
+    rows = (
+        replace(record.grants[-1], renew_at=later),
+        replace(record.leases[0], renew_at=later),
+        renewal("op-8", OpState.SETTLED),
+        renewal("op-9", OpState.INTENDED),
+    )
+    with ledger.claim("t-1") as claim:
+        after = ledger.keep_up(record, Upkeep("t-1", claim, rows, {"due_at": later}))
+    assert after == file_of(ledger)
+    assert (after.task.due_at, after.grants[-1].renew_at, after.leases[0].renew_at) == (later, later, later)
+    assert [op.op_id for op in after.operations if op.kind == OperationKind.RENEW_TOKEN] == ["op-9"]
+    # neither the chain nor the task's version moves
+    assert (after.events, after.task.version) == (record.events, record.task.version)
+
+
+def test_of_a_credential_an_upkeep_writes_when_it_is_renewed_and_nothing_else(ledger: Ledger) -> None:
+    issued(ledger)
+    record = file_of(ledger)
+    grant = replace(record.grants[-1], renew_at=NOW, expires_at=NOW + timedelta(days=9), settled=True, role="other")
+    with ledger.claim("t-1") as claim:
+        ledger.keep_up(record, Upkeep("t-1", claim, (grant,)))
+    assert file_of(ledger).grants[-1] == replace(record.grants[-1], renew_at=NOW)
+
+
+def test_nothing_is_written_of_a_task_that_another_process_took_over(ledger: Ledger) -> None:
+    issued(ledger)
+    record = file_of(ledger)
+    with ledger.claim("t-1") as claim:
+        pass
+    with ledger.claim("t-1"):
+        upkeep = Upkeep("t-1", claim, (renewal("op-8", OpState.INTENDED),), {"due_at": NOW})
+        assert ledger.keep_up_all([upkeep]) == {"t-1"}
+        with pytest.raises(WrongState):
+            ledger.keep_up(record, upkeep)
+    assert file_of(ledger) == record
+
+
+def test_the_line_of_an_announced_renewal_makes_no_event_and_any_other_does(ledger: Ledger) -> None:
+    issued(ledger)
+    ledger.record_session("hmac-worker", NOW)
+    record = file_of(ledger)
+    with ledger.claim("t-1") as claim:
+        ledger.keep_up(record, Upkeep("t-1", claim, (renewal("op-8", OpState.ANSWERED),)))
+    read(ledger, [seen(1, Kind.RENEWED, TOKEN, actor="hmac-worker", op="op-8", closing=True)])
+    assert file_of(ledger).events == record.events
+    assert len(ledger.renewal_lines("t-1", NOW)) == 1
+    # the same operation again, an operation that nobody announced, and a token that is no worker's
+    for n, (actor, op) in enumerate((("hmac-worker", "op-8"), ("hmac-worker", "op-7"), ("hmac-thief", "op-8")), 2):
+        before = file_of(ledger).events
+        read(ledger, [seen(n, Kind.RENEWED, TOKEN, actor=actor, op=op, closing=True)])
+        assert len(file_of(ledger).events) == len(before) + 1, (actor, op)
