@@ -94,7 +94,7 @@ class UpkeepQueries:
         return self._db.write(unit)
 
     def renewal_lines(self, task_id: str, since: datetime) -> list[str]:
-        """Return the audit lines of the task's renewals that were sent since then, in the order of their times."""
+        """Return the audit lines of the renewals of a task that were sent since then, the oldest first."""
         with self._db.read() as connection:
             return list(connection.execute(_RENEWAL_LINES, {"task_id": task_id, "since": since}).scalars())
 

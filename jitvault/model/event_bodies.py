@@ -272,7 +272,7 @@ class Extended(ExtensionDecided, frozen=True, kw_only=True):
 
 
 class RenewIntended(EventBody, frozen=True, kw_only=True):
-    """The time until which renewals may give the task's token at the latest, committed before they are sent.
+    """The latest time until which renewals can let the token live, committed before they are sent.
 
     One event covers several renewals. `renewals` are the audit lines, by their SHA-256, of those of the events before.
     """

@@ -29,16 +29,16 @@ def latest_expiry(worker: WorkerContext, seconds: int) -> datetime:
 
 
 def expiry_to_commit(worker: WorkerContext, ends_at: datetime, step_s: int) -> datetime:
-    """Return the latest expiry of a token that is renewed for several steps of so many seconds from now on.
+    """Return the latest expiry of a token that is renewed for several steps from now on.
 
-    No renewal is asked to reach past the task's deadline.
+    `step_s` is in seconds. No renewal is asked to reach past the task's deadline.
     """
     left_s = (ends_at - worker.now()) // timedelta(seconds=1)
     return latest_expiry(worker, max(0, min(_ROOM * step_s, left_s + 1)))
 
 
 def renewals_to_name(worker: WorkerContext, record: TaskRecord) -> tuple[str, ...]:
-    """Return the audit lines of the task's renewals, by their SHA-256, that no event of its chain has named yet."""
+    """Return the audit lines of the task's renewals that no event has named yet, by their SHA-256."""
     named: set[str] = set()
     since = [record.task.created_at]
     for event, body in said(record.events, RenewIntended):
