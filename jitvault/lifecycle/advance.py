@@ -80,7 +80,8 @@ from jitvault.model.event_bodies import NOTHING, EndCause, EventBody, Signed
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision
 from jitvault.model.states import DELIVERED_STATES, EDGES, EndReason, State
-from jitvault.stream.reading import canary, let_facts_count
+from jitvault.stream.kept_facts import let_facts_count, read_first
+from jitvault.stream.reading import canary
 
 
 def advance(
@@ -353,8 +354,9 @@ def _renew_or_end(worker: WorkerContext, record: TaskRecord, claim: int) -> Step
     """Renew a delivered task while everything holds, else end it at once."""
     due_at = record.task.due_at
     with due_turn(worker, due_at):
-        let_facts_count(worker)
-        waits_for_stream = is_due_now(worker, record) and why_end_blind(worker, record) is None
+        is_due = is_due_now(worker, record)
+        (read_first if is_due else let_facts_count)(worker)
+        waits_for_stream = is_due and why_end_blind(worker, record) is None
     if waits_for_stream:
         # Nothing is renewed on a stream that lags or belongs to another Vault, and an agent counts as silent only once
         # the stream was read up to now. A task that ends without evidence from the stream does not wait for it.

@@ -29,8 +29,6 @@ from jitvault.ledger.stream.model import SourceReading
 PATIENCE_S = 5.0
 # where only reading on is needed: a revocation must not wait for a stream that does not arrive
 SHORT_PATIENCE_S = 1.0
-# where the stream only spares requests
-SPARING_PATIENCE_S = 0.25
 # A line is mostly there at once. Who waits longer for it looks less often, since each look reads the ledger.
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S, _PAUSE_PART = 0.005, 0.1, 0.1
 _DEVICE_ANEW = "the audit device was made anew: its salt is another one"
@@ -75,7 +73,7 @@ def observe(worker: WorkerContext, *, look_around: bool = True, until: float | N
     if failure and not counted:
         raise failure
     if needs_canary or not counted:
-        canary(worker, patience_s=min(PATIENCE_S, SHORT_PATIENCE_S))
+        find_canary(worker, min(PATIENCE_S, SHORT_PATIENCE_S))
         news = True
     return news
 
@@ -89,36 +87,25 @@ def read_on(worker: WorkerContext, source: Source) -> bool:
     return reading is not None and is_counting(source, reading) and _read_on(worker, source, reading)
 
 
-def canary(worker: WorkerContext, *, patience_s: float | None = None) -> Canary:
+def canary(worker: WorkerContext) -> Canary:
     """Send a canary and read the stream until it appears.
 
     One canary serves all threads that waited when it was sent. Raises AuditUntrusted when it does not appear in time.
     Before the canary is trusted, the lines of earlier own operations have to be there, and the clocks of this host and
     of Vault have to agree.
     """
-    if patience_s is not None:
-        return _find_canary(worker, patience_s)
-    return worker.facts.canaries.of(lambda: _find_canary(worker, PATIENCE_S))
+    return worker.facts.canaries.of(lambda: find_canary(worker, PATIENCE_S))
 
 
-def let_facts_count(worker: WorkerContext) -> None:
-    """Read the stream up to a canary, where that spares this turn of a worker daemon more requests than it costs.
-
-    A stream that lags is not waited for: the turn then reads what it needs.
-    """
-    if worker.mode.is_daemon and worker.facts.needs_canary:
-        with suppress(AuditUntrusted):
-            worker.facts.short_canaries.of(lambda: _find_canary(worker, SPARING_PATIENCE_S))
-
-
-def _find_canary(worker: WorkerContext, patience_s: float) -> Canary:
+def find_canary(worker: WorkerContext, patience_s: float) -> Canary:
+    """Send a canary of this thread's own; raise AuditUntrusted where it does not appear within `patience_s`."""
     sent = worker.facts.now()
     try:
         found = _sent_canary(worker, patience_s)
     except AuditUntrusted:
         worker.facts.lost_stream()
         raise
-    worker.facts.reached(sent)
+    worker.facts.reached(sent, ingested=True)
     return found
 
 

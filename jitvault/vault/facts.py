@@ -68,6 +68,7 @@ class Facts:
         self.now = clock
         self.canaries = OneForAll[Canary]()
         self.short_canaries = OneForAll[Canary]()
+        self.looks = OneForAll[None]()
         self._may_keep = may_keep
         self._lock = threading.Lock()
         self._answers: dict[Hashable, _Known] = {}
@@ -78,7 +79,8 @@ class Facts:
         # requests without a response, and when their line was read
         self._open: dict[str, tuple[float, tuple[str, ...]]] = {}
         self._read_to: dict[str, Position] = {}
-        self._reached = -math.inf
+        # when the newest canary was sent up to which lines were read, and were ingested as well
+        self._reached = self._ingested = -math.inf
         self._is_arriving = True
         self._address = ""
         self._swept = clock()
@@ -123,9 +125,12 @@ class Facts:
         """Whether the stream was read up to a canary that was sent after this turn's trigger."""
         return self._reached >= self._turn.trigger
 
-    def is_reached(self, late_s: float) -> bool:
-        """Return whether the stream was read up to a canary that was sent in the last `late_s` seconds."""
-        return self._reached >= self.now() - late_s
+    def is_ingested(self, late_s: float) -> bool:
+        """Return whether the ledger has the stream up to a canary that was sent after this turn's trigger.
+
+        The canary was also sent in the last `late_s` seconds.
+        """
+        return self._ingested >= max(self._turn.trigger, self.now() - late_s)
 
     @property
     def needs_canary(self) -> bool:
@@ -217,9 +222,15 @@ class Facts:
     def reads_on(self, source: str, position: Position) -> None:
         """Note where reading a source goes on; everything is dropped where this process has not read up to there."""
         with self._lock:
-            if self._read_to.get(source) != position:
+            before = self._read_to.get(source)
+            if before is None or before.epoch != position.epoch or before.offset < position.offset:
                 self._read_to[source] = position
                 self._drop()
+
+    def read_to(self, source: str) -> Position | None:
+        """Return how far this process has read a source; None where it has not."""
+        with self._lock:
+            return self._read_to.get(source)
 
     def saw(self, source: str, position: Position, changes: Iterable[Change], *, is_broken: bool) -> None:
         """Take in which facts the lines may change that were read up to `position`.
@@ -229,8 +240,11 @@ class Facts:
         now = self.now()
         with self._lock:
             before = self._read_to.get(source)
-            self._read_to[source] = position
-            if is_broken or before is None or before.epoch != position.epoch:
+            is_broken = is_broken or before is None or before.epoch != position.epoch
+            # two threads may have read the same lines
+            if is_broken or before is None or before.offset < position.offset:
+                self._read_to[source] = position
+            if is_broken:
                 self._drop()
             for change in changes:
                 self._changed |= dict.fromkeys(change.places, now)
@@ -240,18 +254,27 @@ class Facts:
                     self._open[change.request_id] = (now, change.places)
             self._forget_old(now)
 
-    def reached(self, sent: float) -> None:
-        """Note that the stream was read up to a canary that was sent at `sent`, by the clock of `now`."""
+    def reached(self, sent: float, *, ingested: bool) -> None:
+        """Note that the stream was read up to a canary that was sent at `sent`, by the clock of `now`.
+
+        `ingested` says that the ledger has the lines.
+        """
         may_keep = self._may_keep()
         with self._lock:
             self._is_arriving = True
+            if ingested:
+                self._ingested = max(self._ingested, sent)
             if may_keep:
                 self._reached = max(self._reached, sent)
+
+    def is_behind(self) -> None:
+        """Let no turn wait for the stream to spare requests, until a canary comes that was needed in any case."""
+        with self._lock:
+            self._is_arriving = False
 
     def lost_stream(self) -> None:
         """Drop everything: a canary did not come, so the stream shows nothing at the moment."""
         with self._lock:
-            # until a canary comes that somebody else needs, no turn waits for one to spare requests
             self._is_arriving = False
             self._drop()
 

@@ -26,7 +26,7 @@ from jitvault.model.event_bodies import PublishedEnd, Submitted
 from jitvault.model.event_chain import GENESIS
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision
-from jitvault.stream.reading import let_facts_count
+from jitvault.stream.kept_facts import let_facts_count
 from jitvault.vault.interface import Stored
 
 _TOO_OLD = "If it is still wanted, sign it anew with `jitvault submit`; with `--id ID` if it was granted before."

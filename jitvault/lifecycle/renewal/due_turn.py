@@ -34,7 +34,7 @@ def read_up_to(worker: WorkerContext, due_at: datetime | None) -> None:
     Raises AuditUntrusted.
     """
     with due_turn(worker, due_at):
-        if due_at is None or not worker.facts.is_covered or not worker.facts.is_reached(_late_s(worker, due_at)):
+        if due_at is None or not worker.facts.is_ingested(_late_s(worker, due_at)):
             canary(worker)
 
 
