@@ -212,7 +212,11 @@ class Wiring:
         """What the worker's turns have read, shared by all threads."""
         from jitvault.vault.facts import Facts
 
-        return Facts()
+        def may_keep() -> bool:
+            release = self.release()
+            return release is not None and not release.is_replica
+
+        return Facts(may_keep=may_keep)
 
     @cached_property
     def hashes(self) -> KnownHashes:
@@ -503,10 +507,10 @@ class Wiring:
         """
         from jitvault.audit.files.configured import ConfiguredSources
         from jitvault.context import RunMode, WorkerContext, never
-        from jitvault.vault.facts import WorkerVault
         from jitvault.vault.identity import Identity
         from jitvault.vault.leases import Leases
         from jitvault.vault.transit import AuditHash, Transit
+        from jitvault.vault.worker_client import WorkerVault
 
         s = self.settings
         vault = WorkerVault(self._connection, self.login, self.facts)

@@ -6,6 +6,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from jitvault.audit.changes import Change
 from jitvault.audit.observation import Observation
 
 
@@ -28,13 +29,14 @@ class Batch:
     """Observations of lines of one segment, and the position after them.
 
     `gaps` says what is missing between the previous batch and this one; `position.epoch` then names another
-    segment.
+    segment. `changes` says which facts the lines may change; they are for this process alone.
     """
 
     observations: tuple[Observation, ...]
     position: Position
     gaps: tuple[str, ...]
     lines: int
+    changes: tuple[Change, ...] = ()
 
 
 class Source(Protocol):

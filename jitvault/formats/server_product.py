@@ -41,6 +41,8 @@ class Release:
     version: str
     enterprise: bool = False
     """Whether this is the paid edition of Vault."""
+    is_replica: bool = False
+    """Whether the cluster takes part in performance replication: a secondary's log lacks the primary's writes."""
 
     def __str__(self) -> str:
         return f"{self.product} {self.version}"
@@ -95,7 +97,10 @@ def release_of(health: Mapping[str, Any], seal_status: Mapping[str, Any]) -> Rel
     The version is empty if it is hidden.
     """
     product = product_of(health, seal_status)
-    return None if product is None else Release(product, str(health.get("version") or ""), is_enterprise(health))
+    if product is None:
+        return None
+    is_replica = health.get("replication_performance_mode") in ("primary", "secondary", "bootstrapping")
+    return Release(product, str(health.get("version") or ""), is_enterprise(health), is_replica)
 
 
 def is_enterprise(health: Mapping[str, Any]) -> bool:

@@ -232,6 +232,11 @@ class OpenConnection:
         """
         return self._is_reusable and self._socket.is_silent
 
+    @property
+    def was_left(self) -> bool:
+        """Whether the server closed the connection, or sent what nobody asked for, after a whole answer."""
+        return self._is_reusable and not self._socket.is_silent
+
     def close(self) -> None:
         self._is_reusable = False
         self._socket.shut()

@@ -62,9 +62,9 @@ from jitvault.lifecycle.issuance.unfinished import resolve_unfinished_issue
 from jitvault.lifecycle.read_for_turn import check_tripwires, read_for_turn, revoke_without_stream
 from jitvault.lifecycle.record.due_time import is_due_now
 from jitvault.lifecycle.record.integrity import check_issuable, is_published, problems_of, verify
+from jitvault.lifecycle.renewal.due_turn import due_turn, read_up_to
 from jitvault.lifecycle.renewal.extend import extend, issue_replacement
 from jitvault.lifecycle.renewal.renew import renew_due
-from jitvault.lifecycle.renewal.shared_turn import read_up_to, shared_turn
 from jitvault.lifecycle.requests.end_documents import end_request, end_request_of_others, entitled
 from jitvault.lifecycle.requests.freezes import check_not_frozen
 from jitvault.lifecycle.requests.grant_requests import (
@@ -81,6 +81,7 @@ from jitvault.model.event_bodies import NOTHING, EndCause, EventBody, Signed
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision
 from jitvault.model.states import DELIVERED_STATES, EDGES, EndReason, State
+from jitvault.stream.kept_facts import let_facts_count, read_first
 from jitvault.stream.reading import canary
 
 
@@ -255,6 +256,7 @@ def _turn_with_retries(worker: WorkerContext, task_id: str, claim: int, last: St
 
 def _before_grant(worker: WorkerContext, record: TaskRecord, claim: int, last: Step) -> Step:
     """Cancel, decide, or grant a task that has no access yet."""
+    let_facts_count(worker)
     cancel = end_request(worker, record.task.task_id, entitled=entitled(record))
     if cancel is not None and State.CANCELLED in EDGES[record.task.state]:
         _apply(worker, record, claim, EventKind.CANCELLED, cancel.event_body(Signed), State.CANCELLED)
@@ -350,20 +352,23 @@ def _replace_token(worker: WorkerContext, record: TaskRecord, claim: int, trips:
 
 def _renew_or_end(worker: WorkerContext, record: TaskRecord, claim: int) -> Step:
     """Renew a delivered task while everything holds, else end it at once."""
-    with shared_turn(worker):
-        waits_for_stream = is_due_now(worker, record) and why_end_blind(worker, record) is None
+    due_at = record.task.due_at
+    with due_turn(worker, due_at):
+        is_due = is_due_now(worker, record)
+        (read_first if is_due else let_facts_count)(worker)
+        waits_for_stream = is_due and why_end_blind(worker, record) is None
     if waits_for_stream:
         # Nothing is renewed on a stream that lags or belongs to another Vault, and an agent counts as silent only once
         # the stream was read up to now. A task that ends without evidence from the stream does not wait for it.
         try:
-            read_up_to(worker, record.task.due_at)
+            read_up_to(worker, due_at)
         except AuditUntrusted:
             revoke_without_stream(worker, record, claim)
             raise
         # the stream may have shown lines of the task, up to the canary
         record = worker.ledger.refreshed(record)
     record, trips = check_tripwires(worker, record)
-    with shared_turn(worker):
+    with due_turn(worker, due_at):
         why = why_end(worker, record, trips)
     if why is not None and why.reason is EndReason.POLICY:
         # policy counts findings, also that of a line which was entered since the tripwires were looked at

@@ -73,7 +73,7 @@ def observe(worker: WorkerContext, *, look_around: bool = True, until: float | N
     if failure and not counted:
         raise failure
     if needs_canary or not counted:
-        canary(worker, patience_s=min(PATIENCE_S, SHORT_PATIENCE_S))
+        find_canary(worker, min(PATIENCE_S, SHORT_PATIENCE_S))
         news = True
     return news
 
@@ -87,13 +87,29 @@ def read_on(worker: WorkerContext, source: Source) -> bool:
     return reading is not None and is_counting(source, reading) and _read_on(worker, source, reading)
 
 
-def canary(worker: WorkerContext, *, patience_s: float | None = None) -> Canary:
+def canary(worker: WorkerContext) -> Canary:
     """Send a canary and read the stream until it appears.
 
-    Raises AuditUntrusted when it does not appear in time. Before the canary is trusted, the lines of earlier own
-    operations have to be there, and the clocks of this host and of Vault have to agree.
+    One canary serves all threads that waited when it was sent. Raises AuditUntrusted when it does not appear in time.
+    Before the canary is trusted, the lines of earlier own operations have to be there, and the clocks of this host and
+    of Vault have to agree.
     """
-    patience_s = PATIENCE_S if patience_s is None else patience_s
+    return worker.facts.canaries.of(lambda: find_canary(worker, PATIENCE_S))
+
+
+def find_canary(worker: WorkerContext, patience_s: float) -> Canary:
+    """Send a canary of this thread's own; raise AuditUntrusted where it does not appear within `patience_s`."""
+    sent = worker.facts.now()
+    try:
+        found = _sent_canary(worker, patience_s)
+    except AuditUntrusted:
+        worker.facts.lost_stream()
+        raise
+    worker.facts.reached(sent, ingested=True)
+    return found
+
+
+def _sent_canary(worker: WorkerContext, patience_s: float) -> Canary:
     search = _Search(worker)
     sent = worker.clock.monotonic()
     own_sent_at = worker.clock.now()
@@ -106,7 +122,7 @@ def canary(worker: WorkerContext, *, patience_s: float | None = None) -> Canary:
         if found is not None and not worker.ledger.is_own_canary(expected) and register_session(worker):
             # The device has a new salt: this line names the session by another HMAC, and the missing lines were
             # expected under the old salt.
-            return canary(worker, patience_s=patience_s)
+            return _sent_canary(worker, patience_s)
         if found is not None:
             _check_own_lines(worker, missing_before)
             _check_own_clock(worker, found, own_sent_at, worker.clock.now())
@@ -318,19 +334,23 @@ def _read_from(
     ledger = worker.ledger
     found: Canary | None = None
     worker.hasher.forget_at(source.name, position.epoch)
+    worker.facts.reads_on(source.name, position)
     for batch in source.read(position):
         if until is not None and worker.clock.monotonic() > until:
             raise AuditLagging(f"the audit stream ({source.name}) has more lines than could be read in time")
         if _changes_devices(batch) and register_session(worker):
             # A new segment begins here: lines with the new salt do not continue those before.
             raise WrongState("the audit device was made anew")
+        # before anyone learns of these lines
+        worker.facts.saw(source.name, batch.position, batch.changes, is_broken=bool(batch.gaps))
         seen = ledger.observe(
             source.name, batch, after=position, at=worker.now(), expected=expected, shared=worker.shared_hosts
         )
         found = seen or found
         position = batch.position
-    if found is None and expected:
-        return ledger.keep_canary(source.name, expected)
+    if found is None and expected and (found := ledger.keep_canary(source.name, expected)) is not None:
+        # another process may have read the line, and all before it, since this one looked
+        worker.facts.reads_on(source.name, ledger.readings()[source.name].position)
     return found
 
 

@@ -127,7 +127,8 @@ class Vault:
 
     def _connected(self) -> Adapter[Any]:
         is_tls = self.connection.is_tls
-        session: Any = Session(**(self.connection.tls.options() if is_tls else {}))
+        self._session = Session(**(self.connection.tls.options() if is_tls else {}))
+        session: Any = self._session
         # RawAdapter, because answers are checked whole in `responses`: JSONAdapter returns any JSON as if it were
         # Vault's. No hvac.Client around the adapter: it would read the environment for what it was not given.
         return RawAdapter(
@@ -146,6 +147,11 @@ class Vault:
         if self.connection.namespace is None:
             return self
         return Vault(replace(self.connection, namespace=None), self._token)
+
+    @property
+    def lost_connections(self) -> int:
+        """How many connections of this client the server closed or did not open, since certificates last changed."""
+        return self._session.lost
 
     def close(self) -> None:
         self._adapter.close()

@@ -1,8 +1,14 @@
 """What Vault answered to reads, for as long as a turn may go by it.
 
 A turn asks several questions about the same people, keys and documents. It reads each of them once: an answer counts
-that was asked for after the turn began. Scheduled renewals of thousands of tasks ask the same questions all the time;
-they share the answers of one second, so that nothing is checked less often, and no answer is older than a second.
+that was asked for after the turn began. An answer that is a fact counts for longer, and for the turns of other threads:
+as long as the audit stream shows no change of it, for each turn after whose trigger a canary was sent, once the stream
+was read up to that canary. A write makes a fact invalid from the line of its request until a read that began after the
+line of its response. Nothing is older than `AGE_S`, whatever the stream shows: a restored storage has no line, and with
+several audit devices a line may be missing in the one that is read.
+
+The memory is that of one process, for the lines that the same process has read. Everything is dropped where lines may
+be missing. docs/architecture.md, "Facts", has what depends on what.
 """
 
 from __future__ import annotations
@@ -10,141 +16,288 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from jitvault.formats.secret import Secret
-from jitvault.vault.client import Bearer, Connection, Vault
-from jitvault.vault.responses import READS
+from jitvault.audit.changes import EVERYTHING, Change
+from jitvault.audit.source import Position
+from jitvault.audit.trail import Canary
+from jitvault.vault.one_for_all import OneForAll
 
 RECENT_S = 1.0
-"""How old an answer may be at most, in seconds, whenever the turn began."""
-_BY_NAME, _BY_ID = "identity/entity/name/", "identity/entity/id/"
-_LEASES = "sys/leases"
+"""How old an answer may be at most, in seconds, that no stream keeps."""
+AGE_S = 10.0
+"""How old a fact may be at most, in seconds, and how long a write without a response keeps facts from counting."""
+_WORTH_A_CANARY = 4
+"""From how many facts on a canary is cheaper than reading them again: it costs a request and a look into the stream."""
 
 T = TypeVar("T")
 
 
 class _Turn(threading.local):
-    """The present turn of one thread: since when an answer counts, and whether it may be another turn's."""
+    """The present turn of one thread: when it began, and when that which it is for had happened."""
 
-    since = math.inf
-    is_shared = False
+    began = math.inf
+    trigger = math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """An answer. It is as old as its question, since a change on the way may not be in it."""
+
+    asked: float
+    answer: Any
+    own: tuple[str, ...]
+    """Where this process would write it."""
+    places: tuple[str, ...]
+    """Where a line shows a change of it; empty for an answer that is no fact."""
 
 
 class Facts:
     """Answers to reads, shared by the threads of a process.
 
-    Outside of a turn every read goes to Vault. An error is not kept: the next caller asks again. Turns that share go by
-    what they asked for themselves: they may take an answer for new that another turn has acted on already.
+    Outside of a turn every read goes to Vault. An error is not kept: the next caller asks again. `may_keep` says
+    whether the stream shows every change at all.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, *, may_keep: Callable[[], bool] = lambda: True
+    ) -> None:
+        self.now = clock
+        self.canaries = OneForAll[Canary]()
+        self.short_canaries = OneForAll[Canary]()
+        self.looks = OneForAll[None]()
+        self._may_keep = may_keep
         self._lock = threading.Lock()
-        # an answer is as old as its question, since a change on the way may not be in it
-        self._answers: dict[Hashable, tuple[float, Any]] = {}
+        self._answers: dict[Hashable, _Known] = {}
+        # when this process wrote
         self._written: dict[str, float] = {}
+        # when the last line of a change was read
+        self._changed: dict[str, float] = {}
+        # requests without a response, and when their line was read
+        self._open: dict[str, tuple[float, tuple[str, ...]]] = {}
+        self._read_to: dict[str, Position] = {}
+        # when the newest canary was sent up to which lines were read, and were ingested as well
+        self._reached = self._ingested = -math.inf
+        self._is_arriving = True
+        self._address = ""
         self._swept = clock()
         self._turn = _Turn()
 
-    @contextmanager
-    def turn(self, *, shared: bool = False) -> Iterator[None]:
-        """Let this thread go by what is asked for from now on.
+    # -- turns ---------------------------------------------------------------------------------------------
 
-        With `shared` it goes by what any other such turn asked within a second.
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Let this thread go by what is true from now on."""
+        now = self.now()
+        with self._set(now, now):
+            yield
+
+    @contextmanager
+    def due(self, late_s: float) -> Iterator[None]:
+        """Let this thread's turn go by facts that were true `late_s` seconds ago, at most a second.
+
+        What the turn is for was due then: one canary serves all turns that were due before it was sent.
         """
         turn = self._turn
-        before = (turn.since, turn.is_shared)
-        turn.since, turn.is_shared = (-math.inf if shared else self._clock()), shared
+        with self._set(turn.began, min(turn.trigger, self.now() - min(late_s, RECENT_S))):
+            yield
+
+    @contextmanager
+    def _set(self, began: float, trigger: float) -> Iterator[None]:
+        turn = self._turn
+        before = (turn.began, turn.trigger)
+        turn.began, turn.trigger = began, trigger
         try:
             yield
         finally:
-            turn.since, turn.is_shared = before
+            turn.began, turn.trigger = before
 
     @property
-    def is_shared(self) -> bool:
-        """Whether this thread's turn goes by the answers of others."""
-        return self._turn.is_shared
+    def is_due(self) -> bool:
+        """Whether this thread's turn goes by what was true when it was due."""
+        return self._turn.trigger < self._turn.began
 
-    def of(self, key: Hashable, ask: Callable[[], T], *, at_most_s: float = RECENT_S, place: str = "") -> T:
+    @property
+    def is_covered(self) -> bool:
+        """Whether the stream was read up to a canary that was sent after this turn's trigger."""
+        return self._reached >= self._turn.trigger
+
+    def is_ingested(self, late_s: float) -> bool:
+        """Return whether the ledger has the stream up to a canary that was sent after this turn's trigger.
+
+        The canary was also sent in the last `late_s` seconds.
+        """
+        return self._ingested >= max(self._turn.trigger, self.now() - late_s)
+
+    @property
+    def needs_canary(self) -> bool:
+        """Whether a canary would spare this turn more than it costs."""
+        if self.is_covered or not self._is_arriving or self._turn.trigger == math.inf:
+            return False
+        now = self.now()
+        with self._lock:
+            kept = sum(self._is_kept(known, now) for known in self._answers.values())
+        return kept >= _WORTH_A_CANARY
+
+    # -- answers -------------------------------------------------------------------------------------------
+
+    def of(
+        self,
+        key: Hashable,
+        ask: Callable[[], T],
+        *,
+        own: tuple[str, ...] = (),
+        places: Callable[[T], tuple[str, ...]] = lambda _: (),
+    ) -> T:
         """Return an answer for `key` that counts in this turn, or ask.
 
-        With `at_most_s` an answer also has to be younger than so many seconds. `place` is where a write changes it.
+        `own` says where this process would write it, and `places` where a line shows a change of the answer.
         """
-        if self._turn.since == math.inf:
+        if self._turn.began == math.inf:
             return ask()
-        kept_as = self._kept_as(key)
-        now = self._clock()
+        now = self.now()
         with self._lock:
-            at, known = self._answers.get(kept_as, (-math.inf, None))
-            since = max(self._turn.since, self._written.get(place, -math.inf))
-        if at >= since and now - at < min(at_most_s, RECENT_S):
-            answer: T = known
-            return answer
+            known = self._answers.get(key)
+            if known is not None and self._counts(known, now):
+                found: T = known.answer
+                return found
         # several threads may ask at once: none waits for another thread's connection
         answer = ask()
         with self._lock:
-            self._answers[kept_as] = (now, answer)
+            self._answers[key] = _Known(now, answer, own, places(answer))
             self._forget_old(now)
         return answer
 
-    def _kept_as(self, key: Hashable) -> Hashable:
-        return (self._turn.is_shared, key)
+    def recent(self, key: Hashable, ask: Callable[[], T]) -> T:
+        """Return an answer that is younger than a second, whatever it is about, or ask."""
+        now = self.now()
+        with self._lock:
+            known = self._answers.get(key)
+            if known is not None and now - known.asked < RECENT_S:
+                found: T = known.answer
+                return found
+        answer = ask()
+        with self._lock:
+            self._answers[key] = _Known(now, answer, (), ())
+        return answer
 
     def also(self, key: Hashable, known: Hashable) -> None:
         """Let the answer for `known` answer `key` as well."""
         with self._lock:
-            if (answer := self._answers.get(self._kept_as(known))) is not None:
-                self._answers[self._kept_as(key)] = answer
+            if (answer := self._answers.get(known)) is not None:
+                self._answers[key] = answer
+
+    def _counts(self, known: _Known, now: float) -> bool:
+        if known.asked < self._last(self._written, known.own):
+            return False
+        if known.asked >= self._turn.began and now - known.asked < RECENT_S:
+            return True
+        return self.is_covered and self._is_kept(known, now)
+
+    def _is_kept(self, known: _Known, now: float) -> bool:
+        """Return whether an answer is a fact of which no line so far shows a change."""
+        if not known.places or now - known.asked >= AGE_S or known.asked < self._last(self._changed, known.places):
+            return False
+        return not any(self._is_open(written, known, now) for written in self._open.values())
+
+    @staticmethod
+    def _is_open(written: tuple[float, tuple[str, ...]], known: _Known, now: float) -> bool:
+        at, places = written
+        return now - at < AGE_S and not set(places).isdisjoint(known.places)
+
+    @staticmethod
+    def _last(times: Mapping[str, float], places: Iterable[str]) -> float:
+        return max((times.get(place, -math.inf) for place in places), default=-math.inf)
+
+    # -- changes -------------------------------------------------------------------------------------------
 
     def wrote(self, *places: str) -> None:
         """Note that something was written now: no answer counts any more that was asked for before."""
         with self._lock:
-            self._written |= dict.fromkeys(places, self._clock())
+            self._written |= dict.fromkeys(places, self.now())
+
+    def reads_on(self, source: str, position: Position) -> None:
+        """Note where reading a source goes on; everything is dropped where this process has not read up to there."""
+        with self._lock:
+            before = self._read_to.get(source)
+            if before is None or before.epoch != position.epoch or before.offset < position.offset:
+                self._read_to[source] = position
+                self._drop()
+
+    def read_to(self, source: str) -> Position | None:
+        """Return how far this process has read a source; None where it has not."""
+        with self._lock:
+            return self._read_to.get(source)
+
+    def saw(self, source: str, position: Position, changes: Iterable[Change], *, is_broken: bool) -> None:
+        """Take in which facts the lines may change that were read up to `position`.
+
+        `is_broken` says that lines before them are missing.
+        """
+        now = self.now()
+        with self._lock:
+            before = self._read_to.get(source)
+            is_broken = is_broken or before is None or before.epoch != position.epoch
+            # two threads may have read the same lines
+            if is_broken or before is None or before.offset < position.offset:
+                self._read_to[source] = position
+            if is_broken:
+                self._drop()
+            for change in changes:
+                self._changed |= dict.fromkeys(change.places, now)
+                if change.closing:
+                    self._open.pop(change.request_id, None)
+                else:
+                    self._open[change.request_id] = (now, change.places)
+            self._forget_old(now)
+
+    def reached(self, sent: float, *, ingested: bool) -> None:
+        """Note that the stream was read up to a canary that was sent at `sent`, by the clock of `now`.
+
+        `ingested` says that the ledger has the lines.
+        """
+        may_keep = self._may_keep()
+        with self._lock:
+            self._is_arriving = True
+            if ingested:
+                self._ingested = max(self._ingested, sent)
+            if may_keep:
+                self._reached = max(self._reached, sent)
+
+    def is_behind(self) -> None:
+        """Let no turn wait for the stream to spare requests, until a canary comes that was needed in any case."""
+        with self._lock:
+            self._is_arriving = False
+
+    def lost_stream(self) -> None:
+        """Drop everything: a canary did not come, so the stream shows nothing at the moment."""
+        with self._lock:
+            self._is_arriving = False
+            self._drop()
+
+    def asks(self, address: str) -> None:
+        """Note which server is asked now; everything is dropped where another one was asked before."""
+        with self._lock:
+            if self._address not in ("", address):
+                self._drop()
+            self._address = address
+
+    def drop(self) -> None:
+        """Drop everything: lines may be missing, or another server answers."""
+        with self._lock:
+            self._drop()
+
+    def _drop(self) -> None:
+        self._changed[EVERYTHING] = self.now()
 
     def _forget_old(self, now: float) -> None:
-        if now - self._swept >= RECENT_S:
-            self._swept = now
-            self._answers = {key: known for key, known in self._answers.items() if now - known[0] < RECENT_S}
-            self._written = {place: at for place, at in self._written.items() if now - at < RECENT_S}
-
-
-class WorkerVault(Vault):
-    """The worker's client: what it reads are facts, and what it writes is read anew."""
-
-    def __init__(self, connection: Connection, token: Secret | Bearer | None, facts: Facts) -> None:
-        super().__init__(connection, token)
-        self._facts = facts
-
-    def _or_none(self, method: str, path: str, *, op: str | None = None, query: str = "", **how: Any) -> Any:
-        ask = partial(super()._or_none, method, path, op=op, query=query, **how)
-        # a read with an operation id is an act; the token that asks about itself may be replaced, and what is looked up
-        # to see whether it is gone may go, at any time
-        if op is not None or path.endswith("-self") or path.startswith(_LEASES):
-            return ask()
-        place = _mount(path) if method == "list" else _document(path)
-        answer = self._facts.of((method, path, query), ask, place=place)
-        if path.startswith(_BY_NAME) and answer is not None:
-            # the same entity is asked for by its id right afterwards
-            self._facts.also((method, _BY_ID + str(answer["data"]["id"]), query), (method, path, query))
-        return answer
-
-    def _request(self, method: str, path: str, **how: Any) -> Any:
-        try:
-            return super()._request(method, path, **how)
-        finally:
-            if method not in READS:
-                self._facts.wrote(_mount(path), _document(path))
-
-
-def _mount(path: str) -> str:
-    """Return the place of every listing that a write to a path may change."""
-    return path.partition("/")[0] + "/"
-
-
-def _document(path: str) -> str:
-    """Return the place of a document, whichever part of KV names it."""
-    return path.replace("/metadata/", "/data/", 1)
+        if now - self._swept < RECENT_S:
+            return
+        self._swept = now
+        self._answers = {key: known for key, known in self._answers.items() if now - known.asked < AGE_S}
+        self._written = {place: at for place, at in self._written.items() if now - at < AGE_S}
+        self._changed = {place: at for place, at in self._changed.items() if now - at < AGE_S}
+        self._open = {request: (at, places) for request, (at, places) in self._open.items() if now - at < AGE_S}

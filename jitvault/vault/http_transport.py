@@ -19,6 +19,7 @@ from jitvault.http.connection import (
     MOST,
     Answer,
     BadRedirect,
+    NoAnswer,
     NotTrusted,
     OpenConnection,
     ResponseLost,
@@ -46,6 +47,8 @@ class Session:
         self._context = context
         self._server_name = server_name
         self._connections: dict[str, OpenConnection] = {}
+        self.lost = 0
+        """How many connections could not be opened, gave no answer, or were closed by the server."""
 
     def request(
         self,
@@ -95,8 +98,12 @@ class Session:
         """
         scheme, _, rest = url.partition("://")
         authority, slash, path = rest.partition("/")
-        connection = self._connection(f"{scheme}://{authority}", limit)
-        return connection.ask(method, slash + path or "/", headers, body, limit, most=most)
+        try:
+            connection = self._connection(f"{scheme}://{authority}", limit)
+            return connection.ask(method, slash + path or "/", headers, body, limit, most=most)
+        except NoAnswer:
+            self.lost += 1
+            raise
 
     def close(self) -> None:
         for connection in self._connections.values():
@@ -112,6 +119,7 @@ class Session:
         if known is not None:
             if known.is_usable():
                 return known
+            self.lost += known.was_left
             self._connections.pop(base).close()
         made = connect(ServerAddress.of(base, self._context, self._server_name), limit)
         self._connections[base] = made

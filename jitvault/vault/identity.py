@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 from jitvault.vault.client import Vault
 from jitvault.vault.interface import Entity
-
-KEPT_S = 10.0
-"""How long a group's id is remembered by its name, in seconds: an administrator can move the name to another group."""
 
 
 class Identity:
@@ -21,7 +17,6 @@ class Identity:
     def __init__(self, vault: Vault, person_key: str = "") -> None:
         self._vault = vault
         self._person_key = person_key
-        self._group_ids: dict[str, tuple[str, float]] = {}
 
     def by_id(self, entity_id: str) -> Entity | None:
         """Return the entity with this id, None where there is none."""
@@ -55,16 +50,8 @@ class Identity:
         return sorted((answer or {"data": {}})["data"].get("member_entity_ids") or ())
 
     def _group_id(self, group: str) -> str | None:
-        found, since = self._group_ids.get(group, (None, 0.0))
-        if found is not None and time.monotonic() - since < KEPT_S:
-            return found
-        self._group_ids.pop(group, None)
         answer = self._vault.read(f"identity/group/name/{group}")
-        if answer is None:
-            # a missing group is not remembered: an administrator may make it
-            return None
-        self._group_ids[group] = (str(answer["data"]["id"]), time.monotonic())
-        return self._group_ids[group][0]
+        return str(answer["data"]["id"]) if answer is not None else None
 
     def _entity(self, path: str) -> Entity | None:
         answer = self._vault.read(path)

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import msgspec
 
+from jitvault.audit.changes import Change, change_of, may_change
 from jitvault.audit.classify import may_matter, may_matter_by_token, observe
 from jitvault.audit.decoding.json_tokens import Undecodable, prefix_length
 from jitvault.audit.decoding.oversized import Skimmed, skim
@@ -21,7 +22,7 @@ from jitvault.audit.entry import Entry
 from jitvault.audit.hazard_paths import READING
 from jitvault.audit.observation import Observation, Place
 
-__all__ = ["Scanned", "Undecodable", "decode", "decode_skimmed", "scan"]
+__all__ = ["Decoded", "Scanned", "Undecodable", "decode", "decode_skimmed", "scan"]
 
 
 # No part of these structs can be part of a cycle, so the garbage collector need not look at one per line.
@@ -59,6 +60,17 @@ _peek_lines = msgspec.json.Decoder(_Peek).decode_lines
 
 
 @dataclass(frozen=True, slots=True)
+class Decoded:
+    """What one line shows: an observation, and which facts it may change."""
+
+    observation: Observation | None = None
+    change: Change | None = None
+
+
+_NOTHING = Decoded()
+
+
+@dataclass(frozen=True, slots=True)
 class Scanned:
     """The contents of a chunk of whole lines.
 
@@ -71,6 +83,7 @@ class Scanned:
     lines: int
     consumed: int
     bad: str | None
+    changes: list[Change] = field(default_factory=list)
 
 
 def scan(chunk: bytes, place: Place, *, namespace: str = "") -> Scanned:
@@ -98,6 +111,10 @@ def decode(raw: bytes, place: Place, *, namespace: str = "") -> Observation | No
     whose path, policies, accessor, operation, error and header have their types. If those show that the line can
     matter, the time and all other keys that `Entry` names have to be valid, too.
     """
+    return _decode(raw, place, namespace).observation
+
+
+def _decode(raw: bytes, place: Place, namespace: str) -> Decoded:
     body = raw[prefix_length(raw) :]
     try:
         entry = _entry(body) if _matters(_peek(body)) else None
@@ -106,19 +123,19 @@ def decode(raw: bytes, place: Place, *, namespace: str = "") -> Observation | No
         return decode_skimmed(skim(iter([raw])), place, namespace=namespace)
     except msgspec.MsgspecError as error:
         raise Undecodable(type(error).__name__) from None
-    return _observed(entry, hashlib.sha256(raw).hexdigest(), place, namespace) if entry else None
+    return _decoded(entry, hashlib.sha256(raw).hexdigest(), place, namespace) if entry else _NOTHING
 
 
-def decode_skimmed(skimmed: Skimmed, place: Place, *, namespace: str = "") -> Observation | None:
-    """Return what `decode` gives for the line that was skimmed.
+def decode_skimmed(skimmed: Skimmed, place: Place, *, namespace: str = "") -> Decoded:
+    """Return what the line that was skimmed shows.
 
-    Raises Undecodable.
+    Its observation is that of `decode`. Raises Undecodable.
     """
     try:
         entry = _entry(skimmed.reduced) if _matters(_peek(skimmed.reduced)) else None
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise Undecodable(type(error).__name__) from None
-    return _observed(entry, skimmed.sha256, place, namespace) if entry else None
+    return _decoded(entry, skimmed.sha256, place, namespace) if entry else _NOTHING
 
 
 class _UnusualChunk(Exception):
@@ -127,21 +144,21 @@ class _UnusualChunk(Exception):
 
 def _scan_by_line(chunk: bytes, prefix: bytes, place: Place, namespace: str) -> Scanned:
     found: list[Observation] = []
+    changes: list[Change] = []
     offset = lines = 0
     while offset < len(chunk):
         end = chunk.find(b"\n", offset) + 1 or len(chunk)
         raw = chunk[offset:end]
         if not raw.startswith(prefix + b"{"):
-            return Scanned(found, lines, end, "another prefix, or none")
+            return Scanned(found, lines, end, "another prefix, or none", changes)
         try:
-            observation = decode(raw, Place(place.source, place.epoch, place.offset + offset), namespace=namespace)
+            decoded = _decode(raw, Place(place.source, place.epoch, place.offset + offset), namespace)
         except Undecodable as error:
-            return Scanned(found, lines, end, str(error))
-        if observation:
-            found.append(observation)
+            return Scanned(found, lines, end, str(error), changes)
+        _add(decoded, found, changes)
         offset = end
         lines += 1
-    return Scanned(found, lines, offset, None)
+    return Scanned(found, lines, offset, None, changes)
 
 
 def _scan_at_once(chunk: bytes, prefix: bytes, place: Place, namespace: str) -> Scanned:
@@ -155,6 +172,7 @@ def _scan_at_once(chunk: bytes, prefix: bytes, place: Place, namespace: str) -> 
     if len(peeks) != len(ends) or not _is_one_per_line(chunk, ends, prefix):
         raise _UnusualChunk
     found: list[Observation] = []
+    changes: list[Change] = []
     for n in _candidates(peeks):
         if not _matters(peeks[n]):
             continue
@@ -162,9 +180,8 @@ def _scan_at_once(chunk: bytes, prefix: bytes, place: Place, namespace: str) -> 
         raw = chunk[begin : ends[n]]
         entry = _entry(raw[len(prefix) :])
         at = Place(place.source, place.epoch, place.offset + begin)
-        if observation := _observed(entry, hashlib.sha256(raw).hexdigest(), at, namespace):
-            found.append(observation)
-    return Scanned(found, len(ends), len(chunk), None)
+        _add(_decoded(entry, hashlib.sha256(raw).hexdigest(), at, namespace), found, changes)
+    return Scanned(found, len(ends), len(chunk), None, changes)
 
 
 def _line_ends(chunk: bytes) -> list[int]:
@@ -205,13 +222,13 @@ class _CachedAnswers(dict[Any, bool]):
         return answer
 
 
-_by_path = _CachedAnswers(may_matter, most=20_000)
-_by_path_read = _CachedAnswers(lambda path: may_matter(path, "read"), most=5_000)
+_by_path = _CachedAnswers(lambda path: may_matter(path) or may_change(path), most=20_000)
+_by_path_read = _CachedAnswers(lambda path: may_matter(path, "read") or may_change(path, "read"), most=5_000)
 _by_policies = _CachedAnswers(lambda names: may_matter_by_token(names or ()), most=5_000)
 
 
 def _matters(peek: _Peek) -> bool:
-    """Return whether the line can be an observation."""
+    """Return whether the line can be an observation or a change."""
     auth, headers = peek.auth, peek.request.headers
     by_path = _by_path_read if peek.request.operation in READING else _by_path
     return (
@@ -239,8 +256,16 @@ def _candidates(peeks: list[_Peek]) -> list[int]:
     ]
 
 
-def _observed(entry: Entry, line: str, place: Place, namespace: str) -> Observation | None:
+def _decoded(entry: Entry, line: str, place: Place, namespace: str) -> Decoded:
     try:
-        return observe(entry, line=line, place=place, namespace=namespace)
+        observation = observe(entry, line=line, place=place, namespace=namespace)
     except OverflowError as error:
         raise Undecodable(type(error).__name__) from None
+    return Decoded(observation, change_of(entry, namespace))
+
+
+def _add(decoded: Decoded, found: list[Observation], changes: list[Change]) -> None:
+    if decoded.observation is not None:
+        found.append(decoded.observation)
+    if decoded.change is not None:
+        changes.append(decoded.change)

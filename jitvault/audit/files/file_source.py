@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jitvault.audit.audit_form import wrong_form
+from jitvault.audit.changes import Change
 from jitvault.audit.decoding.decoder import Undecodable, decode, decode_skimmed, scan
 from jitvault.audit.decoding.oversized import skim
 from jitvault.audit.files.file_identity import Bookmark
@@ -107,6 +108,7 @@ class _Reading:
         self._epoch = position.epoch
         self._offset = position.offset
         self._found: list[Observation] = []
+        self._changes: list[Change] = []
         self._lines = self._bytes = self._passed_over = 0
         self._gaps: list[str] = []
         self._bad: _BadLines | None = None
@@ -171,7 +173,7 @@ class _Reading:
             stop = begin + scanned.consumed
             good = stop if scanned.bad is None else max(begin, data.rfind(b"\n", begin, stop - 1) + 1)
             if scanned.lines:
-                self._accept(scanned.observations, scanned.lines, good - begin)
+                self._accept(scanned.observations, scanned.changes, scanned.lines, good - begin)
                 read_at.cursor.pass_over(data, begin, good)
             if len(self._found) >= BATCH_OBSERVATIONS or self._bytes >= BATCH_BYTES:
                 yield self._batch(read_at)
@@ -212,8 +214,9 @@ class _Reading:
 
         line = pieces()
         try:
-            observation = decode_skimmed(skim(line), self._place(), namespace=self._namespace)
-            self._accept([observation] if observation else [], 1, length)
+            decoded = decode_skimmed(skim(line), self._place(), namespace=self._namespace)
+            observations = [decoded.observation] if decoded.observation else []
+            self._accept(observations, [decoded.change] if decoded.change else [], 1, length)
         except Undecodable as error:
             yield from self._bad_line(read_at, str(error))
             self._offset = read_at.cursor.offset + length
@@ -221,9 +224,10 @@ class _Reading:
             pass
         read_at.cursor = cursor
 
-    def _accept(self, observations: list[Observation], lines: int, size: int) -> None:
+    def _accept(self, observations: list[Observation], changes: list[Change], lines: int, size: int) -> None:
         self._settle()
         self._found += observations
+        self._changes += changes
         self._lines += lines
         self._bytes += size
         self._offset += size
@@ -259,8 +263,9 @@ class _Reading:
     def _batch(self, read_at: ReadPosition) -> Batch:
         self._settle()
         position = Position(str(read_at.mark()), self._offset, self._epoch)
-        batch = Batch(tuple(self._found), position, tuple(self._gaps), self._lines + self._passed_over)
-        self._found, self._gaps = [], []
+        lines = self._lines + self._passed_over
+        batch = Batch(tuple(self._found), position, tuple(self._gaps), lines, tuple(self._changes))
+        self._found, self._changes, self._gaps = [], [], []
         self._lines = self._bytes = self._passed_over = 0
         return batch
 

@@ -26,6 +26,7 @@ from jitvault.model.event_bodies import PublishedEnd, Submitted
 from jitvault.model.event_chain import GENESIS
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision
+from jitvault.stream.kept_facts import let_facts_count
 from jitvault.vault.interface import Stored
 
 _TOO_OLD = "If it is still wanted, sign it anew with `jitvault submit`; with `--id ID` if it was granted before."
@@ -44,6 +45,7 @@ def admit_request(worker: WorkerContext, task_id: str, *, hint: str | None) -> E
     """
     if worker.ledger.task(task_id) is not None:
         return None
+    let_facts_count(worker)
     found = find_request(worker, task_id, hint=hint)
     if found is None:
         # its author may have removed it, and must not hide the task by that

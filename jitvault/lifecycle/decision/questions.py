@@ -79,9 +79,9 @@ def _loads(
     own share.
     """
     since = worker.now() - FINDINGS_COUNT_FOR
-    if not worker.facts.is_shared:
+    if not worker.facts.is_due:
         return worker.ledger.load(agent, owner, templates, besides=spec.id, since=since)
-    whole = worker.facts.of(
+    whole = worker.facts.recent(
         ("load", agent, owner, *templates),
         lambda: worker.ledger.load(agent, owner, templates, besides="", since=since),
     )

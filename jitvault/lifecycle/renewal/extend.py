@@ -26,7 +26,7 @@ from jitvault.lifecycle.decision.template_gate import check_provable
 from jitvault.lifecycle.issuance.attempts import check_attempt_due
 from jitvault.lifecycle.issuance.issue import MAX_ATTEMPTS, issue
 from jitvault.lifecycle.record.integrity import check_issuable
-from jitvault.lifecycle.renewal.shared_turn import shared_turn
+from jitvault.lifecycle.renewal.due_turn import due_turn
 from jitvault.lifecycle.requests.publish import publish
 from jitvault.lifecycle.requests.reader import ExtensionRequest, extension_requests
 from jitvault.lifecycle.revocation.results import next_try
@@ -84,8 +84,8 @@ def extend(worker: WorkerContext, record: TaskRecord, claim: int) -> TaskRecord:
     The caller has just checked that the task may go on. Afterwards the task may be `issuing`; then `issue_replacement`
     goes on with it.
     """
-    # what others read only shows that there is no request; the decision reads everything anew
-    with shared_turn(worker):
+    # what was true when this was due only shows that there is no request; the decision goes by what is true now
+    with due_turn(worker, record.task.due_at):
         asked = None if worker.is_late() else _open_request(worker, record)
     if asked is None:
         return record

@@ -273,7 +273,7 @@ def test_a_path_is_open_to_all_where_vault_allowed_it_by_no_policy(
 ) -> None:
     by = {**TASK_TOKEN, "policy_results": said}
     found = entry("identity/oidc/.well-known/keys", kind=kind, by=by, operation="read", wrap_ttl=1)
-    o, skimmed = seen(found), decode_skimmed(skim(iter([json.dumps(found).encode()])), PLACE)
+    o, skimmed = seen(found), decode_skimmed(skim(iter([json.dumps(found).encode()])), PLACE).observation
     assert o is not None and skimmed is not None
     assert ("open_to_all" in o.detail, "open_to_all" in skimmed.detail) == (is_open, is_open)
 

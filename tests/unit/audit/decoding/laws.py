@@ -42,7 +42,7 @@ def outcome(raw: bytes, ends: list[int] | None = None) -> Observation | str | No
     """What skimming gives: an observation, none, or that it is no audit entry."""
     try:
         skimmed = skim(_pieces(raw, ends or []))
-        found = decode_skimmed(skimmed, PLACE)
+        found = decode_skimmed(skimmed, PLACE).observation
     except Undecodable:
         return "undecodable"
     assert skimmed.sha256 == hashlib.sha256(raw).hexdigest()

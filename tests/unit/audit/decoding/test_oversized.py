@@ -137,7 +137,7 @@ def huge(unit: bytes, size: int, where: bytes = b'"KEY"', quote: bytes = b'"') -
 
 
 def kept(chunks: Iterator[bytes]) -> Observation:
-    found = decode_skimmed(skim(chunks), PLACE)
+    found = decode_skimmed(skim(chunks), PLACE).observation
     assert found is not None
     return found
 
@@ -167,7 +167,7 @@ def test_a_line_of_400_megabytes_is_read_like_any_other() -> None:
         most = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    found = decode_skimmed(skimmed, PLACE)
+    found = decode_skimmed(skimmed, PLACE).observation
     assert found is not None
     assert (found.subject, skimmed.length > 399 * 10**6) == (LEASE, True)
     assert most < 10 * 2**20

@@ -1,0 +1,59 @@
+"""Read the stream so that a worker's kept facts count for a turn.
+
+A fact counts for a turn once the stream was read up to a canary that was sent after the turn's trigger. Where nothing
+else of the turn needs a canary, one is sent for the facts alone, if that is cheaper than reading them again. The lines
+up to it are then only looked through for changes: ingesting them is left to whoever needs them in the ledger.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from jitvault.audit.observation import Kind
+from jitvault.audit.source import Source
+from jitvault.context import WorkerContext, new_id
+from jitvault.errors import AuditUntrusted
+from jitvault.stream.reading import find_canary
+
+# A stream that lags is not waited for: the turn then reads what it needs.
+_PATIENCE_S = 0.25
+_PAUSE_S = 0.002
+
+
+def let_facts_count(worker: WorkerContext) -> None:
+    """Look through the stream up to a canary, where that spares this turn more requests than it costs."""
+    if worker.facts.needs_canary:
+        with suppress(AuditUntrusted):
+            worker.facts.looks.of(lambda: _look(worker))
+
+
+def read_first(worker: WorkerContext) -> None:
+    """Ingest the stream up to a canary, where that spares this turn requests; the turn needs one later in any case."""
+    if worker.facts.needs_canary:
+        with suppress(AuditUntrusted):
+            worker.facts.short_canaries.of(lambda: find_canary(worker, _PATIENCE_S))
+
+
+def _look(worker: WorkerContext) -> None:
+    facts, clock = worker.facts, worker.clock
+    sent, begun = facts.now(), clock.monotonic()
+    expected = worker.hasher.hash(new_id())
+    while not any([_shows(worker, source, expected) for source in worker.sources.present()]):
+        if clock.monotonic() - begun > _PATIENCE_S:
+            facts.is_behind()
+            return
+        clock.sleep(_PAUSE_S)
+    facts.reached(sent, ingested=False)
+
+
+def _shows(worker: WorkerContext, source: Source, expected: str) -> bool:
+    """Return whether new lines of a source that counts contain the canary."""
+    position = worker.facts.read_to(source.name)
+    if position is None or not source.continues(position):
+        return False
+    is_there = False
+    for batch in source.read(position):
+        worker.facts.saw(source.name, batch.position, batch.changes, is_broken=bool(batch.gaps))
+        canaries = (o for o in batch.observations if o.kind is Kind.CANARY and o.closing and not o.failed)
+        is_there = is_there or any(o.subject == expected for o in canaries)
+    return is_there
