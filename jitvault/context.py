@@ -19,6 +19,7 @@ from jitvault.formats.server_product import Release, late_lines
 if TYPE_CHECKING:
     from jitvault.audit.source import Sources
     from jitvault.engines.interface import Engine
+    from jitvault.ledger.kept_tasks import KeptTasks
     from jitvault.ledger.ledger import Ledger
     from jitvault.ledger.model import TaskRecord
     from jitvault.model.template import AccessTemplate
@@ -74,6 +75,7 @@ class WorkerContext:
 
     ledger: Ledger
     facts: Facts
+    kept: KeptTasks
     sources: Sources
     authorizer: Authorizer
     engines: Mapping[str, Engine]

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from jitvault.engines.interface import Engine
     from jitvault.formats.reloadable import CurrentMapping
     from jitvault.formats.server_product import Product
+    from jitvault.ledger.kept_tasks import KeptTasks
     from jitvault.ledger.ledger import Ledger
     from jitvault.model.template import AccessTemplate
     from jitvault.notices.interface import Messenger
@@ -126,6 +127,7 @@ class Wiring:
         other._at_root = self._at_root
         other.release = self.release
         other.facts = self.facts
+        other.kept = self.kept
         other.hashes = self.hashes
         if self.has_worker:
             other.login = self.login
@@ -217,6 +219,13 @@ class Wiring:
             return release is not None and not release.is_replica
 
         return Facts(may_keep=may_keep)
+
+    @cached_property
+    def kept(self) -> KeptTasks:
+        """The held tasks that are renewed from memory, shared by all threads."""
+        from jitvault.ledger.kept_tasks import KeptTasks
+
+        return KeptTasks()
 
     @cached_property
     def hashes(self) -> KnownHashes:
@@ -523,6 +532,7 @@ class Wiring:
         return WorkerContext(
             ledger=self.ledger,
             facts=self.facts,
+            kept=self.kept,
             sources=ConfiguredSources(s.audit_file, namespace=s.vault_namespace or ""),
             authorizer=self.authorizer,
             engines=self.engines,

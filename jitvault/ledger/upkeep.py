@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, bindparam, select, update
 
 from jitvault.errors import WrongState
-from jitvault.ledger.model import GrantRow, LeaseRow, OperationRow, OpState, TaskRecord
+from jitvault.ledger.claims import LEFT, is_free, taking
+from jitvault.ledger.model import GrantRow, LeaseRow, OperationRow, OpState, TaskRecord, TaskRow
 from jitvault.ledger.rows import put
 from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.database import Database
@@ -33,6 +34,17 @@ _CLAIMS = (
     .order_by(_TASK.task_id)
     .with_for_update(key_share=True)
 )
+_FREE = (
+    select(_TASK.task_id, _TASK.version, _TASK.due_at)
+    .where(_TASK.task_id.in_(bindparam("tasks", expanding=True)), is_free(schema.tasks))
+    .with_for_update(key_share=True, skip_locked=True)
+)
+_TAKE = (
+    taking(schema.tasks)
+    .where(_TASK.task_id.in_(bindparam("tasks", expanding=True)))
+    .returning(_TASK.task_id, _TASK.claim_epoch)
+)
+_GIVE_BACK = update(schema.tasks).where(_TASK.task_id == bindparam("key")).values(claim_until=LEFT)
 _DUE = update(schema.tasks).where(_TASK.task_id == bindparam("key")).values(due_at=bindparam("at"))
 _RENEW_AT = {
     kind: update(table).where(table.c[key] == bindparam("key")).values(renew_at=bindparam("at"))
@@ -49,17 +61,27 @@ _Credential = TypeVar("_Credential", GrantRow, LeaseRow)
 
 
 @dataclass(frozen=True, slots=True)
+class Intended:
+    """Renewals that are about to be sent, of a task as it was when that was decided."""
+
+    task: TaskRow
+    ops: tuple[OperationRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Upkeep:
     """What one look at a held task writes.
 
     `claim` is the epoch of the caller's claim. `rows` are operations, and credentials of which `renew_at` alone is
-    written. `fields` has `due_at` where that changes.
+    written. `fields` has `due_at` where that changes. With `gives_back` other processes can have the claim at once, and
+    know that its renewal did nothing else that was wanted of the task.
     """
 
     task_id: str
     claim: int
     rows: tuple[GrantRow | LeaseRow | OperationRow, ...] = ()
     fields: Mapping[str, Any] = field(default_factory=dict)
+    gives_back: bool = False
 
 
 class UpkeepQueries:
@@ -90,6 +112,27 @@ class UpkeepQueries:
                 held |= {row.task_id for row in rows if row.claim_epoch == claims[row.task_id]}
             _write(connection, [upkeep for upkeep in upkeeps if upkeep.task_id in held])
             return set(claims) - held
+
+        return self._db.write(unit)
+
+    def begin_renewals(self, intended: Sequence[Intended]) -> dict[str, int]:
+        """Claim tasks, and write the intents of their renewals, in one transaction.
+
+        Returns the epoch of each claim. A task is left out that another process has, or that is not as it was: every
+        event raises its version, and every renewal changes when it is due.
+        """
+        wanted = {each.task.task_id: each for each in intended}
+
+        def unit(connection: Connection) -> dict[str, int]:
+            epochs: dict[str, int] = {}
+            for batch in batches(sorted(wanted)):
+                rows = connection.execute(_FREE, {"tasks": batch})
+                same = [row.task_id for row in rows if _is_as_it_was(row, wanted[row.task_id].task)]
+                if same:
+                    taken = connection.execute(_TAKE, {"tasks": same})
+                    epochs |= {row.task_id: row.claim_epoch for row in taken}
+            put(connection, [op for task_id in epochs for op in wanted[task_id].ops])
+            return epochs
 
         return self._db.write(unit)
 
@@ -136,3 +179,10 @@ def _write(connection: Connection, upkeeps: Sequence[Upkeep]) -> None:
     due = [{"key": upkeep.task_id, "at": upkeep.fields["due_at"]} for upkeep in upkeeps if "due_at" in upkeep.fields]
     if due:
         connection.execute(_DUE, due)
+    given_back = [{"key": upkeep.task_id} for upkeep in upkeeps if upkeep.gives_back]
+    if given_back:
+        connection.execute(_GIVE_BACK, given_back)
+
+
+def _is_as_it_was(row: Any, task: TaskRow) -> bool:
+    return (row.version, row.due_at) == (task.version, task.due_at)

@@ -64,6 +64,7 @@ from jitvault.lifecycle.record.due_time import is_due_now
 from jitvault.lifecycle.record.integrity import check_issuable, is_published, problems_of, verify
 from jitvault.lifecycle.renewal.due_turn import due_turn, read_up_to
 from jitvault.lifecycle.renewal.extend import extend, issue_replacement
+from jitvault.lifecycle.renewal.keep import kept_after_turn
 from jitvault.lifecycle.renewal.renew import renew_due
 from jitvault.lifecycle.requests.end_documents import end_request, end_request_of_others, entitled
 from jitvault.lifecycle.requests.freezes import check_not_frozen
@@ -112,8 +113,21 @@ def advance(
 def _advance_claimed(worker: WorkerContext, task_id: str, claim: int, evaluated: Evaluation | None) -> TaskRecord:
     """Do everything that is due for a task that is claimed here, publish it, and return its record.
 
-    `evaluated` is the decision about a request that was admitted just now.
+    `evaluated` is the decision about a request that was admitted just now. A task that may go on is kept, so that its
+    renewals need no such turn for a while.
     """
+    drops, kept = worker.facts.drops, None
+    worker.kept.begin_turn(task_id)
+    try:
+        record = _take_turns(worker, task_id, claim, evaluated)
+        kept = kept_after_turn(worker, record, drops) if worker.mode.is_daemon else None
+    finally:
+        worker.kept.end_turn(task_id, kept)
+    return record
+
+
+def _take_turns(worker: WorkerContext, task_id: str, claim: int, evaluated: Evaluation | None) -> TaskRecord:
+    """Take one turn after the other while there is more to do, publish the task, and return its record."""
     try:
         verified = verify(worker, task_id, claim)
     except SecurityFinding:

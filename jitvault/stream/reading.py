@@ -343,6 +343,7 @@ def _read_from(
             raise WrongState("the audit device was made anew")
         # before anyone learns of these lines
         worker.facts.saw(source.name, batch.position, batch.changes, is_broken=bool(batch.gaps))
+        worker.kept.saw(batch.observations)
         seen = ledger.observe(
             source.name, batch, after=position, at=worker.now(), expected=expected, shared=worker.shared_hosts
         )

@@ -66,6 +66,8 @@ class Facts:
         self, clock: Callable[[], float] = time.monotonic, *, may_keep: Callable[[], bool] = lambda: True
     ) -> None:
         self.now = clock
+        self.drops = 0
+        """How often everything was dropped, because lines may be missing or another server answers."""
         self.canaries = OneForAll[Canary]()
         self.short_canaries = OneForAll[Canary]()
         self.looks = OneForAll[None]()
@@ -291,6 +293,7 @@ class Facts:
             self._drop()
 
     def _drop(self) -> None:
+        self.drops += 1
         self._changed[EVERYTHING] = self.now()
 
     def _forget_old(self, now: float) -> None:

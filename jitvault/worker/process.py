@@ -27,6 +27,7 @@ from jitvault.worker.logs import Log
 from jitvault.worker.loop_base import Pace
 from jitvault.worker.loops import Loops
 from jitvault.worker.pool import Pool
+from jitvault.worker.renewals import Renewals
 from jitvault.worker.supervisor import Supervisor
 from jitvault.worker.task_queue import Job, TaskQueue, Urgency
 
@@ -126,6 +127,7 @@ def start(settings: Settings, supervisor: Supervisor, plan: Plan, log: Log) -> S
     if endpoint is not None:
         supervisor.start("health", lambda: serve(endpoint, supervisor))
     pool.start()
+    Renewals(supervisor, new_context, health, log).start()
     loops.start()
     if is_new:
         log.warning("made a new ledger", ledger=wiring.ledger_place)

@@ -234,7 +234,9 @@ class WorkLoops(LoopBase):
         room = pool.room(Urgency.HELD) if only_held else pool.room(Urgency.HELD, Urgency.DUE)
         if not room:
             return self.pace.due_s / _FASTER
-        taken = ledger.take_due(worker.now(), room, besides=pool.already_due(), only_held=only_held)
+        now = worker.now()
+        besides = pool.already_due() | worker.kept.due_here(now)
+        taken = ledger.take_due(now, room, besides=besides, only_held=only_held)
         for task_id in taken:
             task = ledger.task(task_id)
             urgency = Urgency.HELD if task is not None and task.state in LIVE_STATES else Urgency.DUE

@@ -30,7 +30,7 @@ def approval_lapse_reason(worker: WorkerContext, record: TaskRecord) -> EndCause
     """
     decided = last_decision(record)
     revision = Revision.of(record.revision.body)
-    if why := _why_not_agent(worker, revision.content.agent, decided.agent_groups):
+    if why := why_not_agent(worker, revision.content.agent, decided.agent_groups):
         return EndCause(reason=EndReason.POLICY, note=why)
     obligations = decided.policy.obligations
     tally = count(
@@ -78,7 +78,7 @@ def _missing_approvals(tally: Tally) -> EndCause | None:
     return None
 
 
-def _why_not_agent(worker: WorkerContext, agent: Party, groups: Sequence[str]) -> str | None:
+def why_not_agent(worker: WorkerContext, agent: Party, groups: Sequence[str]) -> str | None:
     """Return why the agent may not go on; None while it may.
 
     `groups` are the groups that the agent was in when the task was decided.

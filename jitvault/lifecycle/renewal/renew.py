@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from jitvault.context import WorkerContext
 from jitvault.errors import (
@@ -47,16 +47,7 @@ def renew_due(worker: WorkerContext, record: TaskRecord, claim: int) -> EndCause
     Returns why the task ends where its token has expired, None otherwise. Once every credential had its turn, raises
     the first error that kept Vault from answering. What was not renewed stays due.
     """
-    now = worker.now()
-    ends_at = record.task.ends_at
-    # a step is never longer than this worker's, whatever the row says
-    step_s = least(record.grants[-1].step_s, worker.rolling_step // timedelta(seconds=1))
-    due = [
-        row
-        for row in renewable_credentials(record)
-        if is_due(row.renew_at, now, timedelta(seconds=record.grants[-1].step_s))
-    ]
-    seconds = increment(now, ends_at, step_s) if ends_at else 0
+    due, seconds = due_credentials(worker, record, worker.now())
     if due and seconds:
         return _renew(worker, record, claim, due, seconds)
     look = next_due_at(worker, record)
@@ -66,37 +57,61 @@ def renew_due(worker: WorkerContext, record: TaskRecord, claim: int) -> EndCause
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Renewed:
-    """The result of one renewal.
+def due_credentials(
+    worker: WorkerContext, record: TaskRecord, now: datetime
+) -> tuple[Sequence[GrantRow | LeaseRow], int]:
+    """Return the credentials that are to be renewed now, and by how many seconds; 0 is not at all."""
+    grant, ends_at = record.grants[-1], record.task.ends_at
+    # a step is never longer than this worker's, whatever the row says
+    step_s = least(grant.step_s, worker.rolling_step // timedelta(seconds=1))
+    longest = timedelta(seconds=grant.step_s)
+    due = [row for row in renewable_credentials(record) if is_due(row.renew_at, now, longest)]
+    return due, increment(now, ends_at, step_s) if ends_at else 0
 
-    `over` says that Vault has no such credential.
+
+def new_operations(
+    worker: WorkerContext, record: TaskRecord, due: Sequence[GrantRow | LeaseRow]
+) -> tuple[OperationRow, ...]:
+    """Return an intended operation for each renewal; the caller commits them before the first is sent."""
+    kinds = {GrantRow: OperationKind.RENEW_TOKEN, LeaseRow: OperationKind.RENEW_LEASE}
+    return tuple(new_operation(worker, kinds[type(row)], _subject(row), task_id=record.task.task_id) for row in due)
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """What became of one renewal.
+
+    `over` says that Vault has no such credential, and `is_open` that the renewal was not sent.
     """
 
     row: GrantRow | LeaseRow
     op: OperationRow
     over: bool = False
     failure: JitvaultError | None = None
+    is_open: bool = False
+
+
+def renew_credential(
+    worker: WorkerContext, record: TaskRecord, row: GrantRow | LeaseRow, op: OperationRow, seconds: int
+) -> Renewed:
+    """Send a renewal whose intent is committed, and return what became of it."""
+    if isinstance(row, GrantRow):
+        return _renew_token(worker, record, row, op, seconds)
+    return _renew_lease(worker, record, row, op, seconds)
 
 
 def _renew(
     worker: WorkerContext, record: TaskRecord, claim: int, due: Sequence[GrantRow | LeaseRow], seconds: int
 ) -> EndCause | None:
     """Commit all intents, renew one after the other, and commit the results."""
-    task_id = record.task.task_id
-    kinds = {GrantRow: OperationKind.RENEW_TOKEN, LeaseRow: OperationKind.RENEW_LEASE}
-    ops = tuple(new_operation(worker, kinds[type(row)], _subject(row), task_id=task_id) for row in due)
+    ops = new_operations(worker, record, due)
     record = _commit_intents(worker, record, claim, ops, seconds)
-    done: list[_Renewed] = []
+    done: list[Renewed] = []
     for row, op in zip(due, ops, strict=True):
         if worker.is_late() and isinstance(row, LeaseRow):
-            done.append(
-                _Renewed(row, record_answer(worker, op, OpState.ABANDONED, "the time was over before its turn"))
-            )
-        elif isinstance(row, GrantRow):
-            done.append(_renew_token(worker, record, row, op, seconds))
+            done.append(Renewed(row, record_answer(worker, op, OpState.ABANDONED, "the time was over before its turn")))
         else:
-            done.append(_renew_lease(worker, record, row, op, seconds))
+            done.append(renew_credential(worker, record, row, op, seconds))
     _commit_results(worker, record, claim, done)
     if any(result.over for result in done if isinstance(result.row, GrantRow)):
         return TOKEN_EXPIRED
@@ -124,9 +139,7 @@ def _commit_intents(
     return worker.ledger.change(record, change, claim=claim, at=worker.now())
 
 
-def _renew_token(
-    worker: WorkerContext, record: TaskRecord, grant: GrantRow, op: OperationRow, seconds: int
-) -> _Renewed:
+def _renew_token(worker: WorkerContext, record: TaskRecord, grant: GrantRow, op: OperationRow, seconds: int) -> Renewed:
     """Renew the token by its accessor, unwrapped or not.
 
     The answer has the life that Vault gave. Without one the token is looked up.
@@ -138,25 +151,23 @@ def _renew_token(
         # never more than was asked for, whatever answers
         given = min(seconds, worker.tokens.renew_accessor(accessor, seconds, op=op.op_id))
         renewed = replace(grant, renew_at=renew_at(sent, given, ends_at))
-        return _Renewed(renewed, record_answer(worker, op, OpState.ANSWERED, DONE))
+        return Renewed(renewed, record_answer(worker, op, OpState.ANSWERED, DONE))
     except OutcomeUnknown as error:
         answered = record_answer(worker, op, OpState.UNKNOWN, error)
     except VaultRejected as error:
         answered = record_answer(worker, op, OpState.ABANDONED, error)
     except (VaultRefused, VaultUnavailable) as error:
-        return _Renewed(grant, record_answer(worker, op, OpState.ABANDONED, error), failure=error)
+        return Renewed(grant, record_answer(worker, op, OpState.ABANDONED, error), failure=error)
     try:
         facts = worker.tokens.lookup_accessor(accessor)
     except (OutcomeUnknown, VaultRefused, VaultUnavailable) as error:
-        return _Renewed(grant, answered, failure=error)
+        return Renewed(grant, answered, failure=error)
     if facts is None:
-        return _Renewed(grant, _settled(answered), over=True)
-    return _Renewed(replace(grant, renew_at=renew_at(sent, facts.ttl_s, ends_at)), _settled(answered))
+        return Renewed(grant, _settled(answered), over=True)
+    return Renewed(replace(grant, renew_at=renew_at(sent, facts.ttl_s, ends_at)), _settled(answered))
 
 
-def _renew_lease(
-    worker: WorkerContext, record: TaskRecord, lease: LeaseRow, op: OperationRow, seconds: int
-) -> _Renewed:
+def _renew_lease(worker: WorkerContext, record: TaskRecord, lease: LeaseRow, op: OperationRow, seconds: int) -> Renewed:
     """Renew a lease by its id.
 
     A lease that Vault does not have any more, or cannot renew, is left alone: it ends with its token at the latest.
@@ -172,20 +183,20 @@ def _renew_lease(
         try:
             in_vault = worker.leases.lookup(lease.lease_id)
         except (OutcomeUnknown, VaultRefused, VaultUnavailable):
-            return _Renewed(lease, answered, failure=error)
+            return Renewed(lease, answered, failure=error)
         answered = _settled(answered)
         if in_vault and in_vault.ttl_s > seconds:
             # the renewal was not done: the lease still has more than a step
-            return _Renewed(lease, answered)
+            return Renewed(lease, answered)
         given = in_vault.ttl_s if in_vault and in_vault.renewable else None
     except VaultRejected as error:
         # the backend failed, which says nothing about the worker's own access
         failure = TargetUnavailable(f"Vault could not renew a lease: {error}")
-        return _Renewed(lease, record_answer(worker, op, OpState.ABANDONED, error), failure=failure)
+        return Renewed(lease, record_answer(worker, op, OpState.ABANDONED, error), failure=failure)
     except (VaultRefused, VaultUnavailable) as error:
-        return _Renewed(lease, record_answer(worker, op, OpState.ABANDONED, error), failure=error)
+        return Renewed(lease, record_answer(worker, op, OpState.ABANDONED, error), failure=error)
     again = renew_at(sent, given, record.task.ends_at or sent) if given else None
-    return _Renewed(replace(lease, renew_at=again), answered)
+    return Renewed(replace(lease, renew_at=again), answered)
 
 
 def _settled(op: OperationRow) -> OperationRow:
@@ -193,7 +204,7 @@ def _settled(op: OperationRow) -> OperationRow:
     return replace(op, state=OpState.SETTLED, answer="looked up") if op.state is OpState.UNKNOWN else op
 
 
-def _commit_results(worker: WorkerContext, record: TaskRecord, claim: int, done: Sequence[_Renewed]) -> None:
+def _commit_results(worker: WorkerContext, record: TaskRecord, claim: int, done: Sequence[Renewed]) -> None:
     """Commit the results of all renewals, and when the task is due next."""
     rows: list[GrantRow | LeaseRow | OperationRow] = []
     for result in done:

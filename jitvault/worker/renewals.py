@@ -1,0 +1,67 @@
+"""The threads that renew kept tasks, many at once.
+
+They are beside those that advance tasks one by one: an end never waits for renewals, nor the other way round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from jitvault.context import WorkerContext
+from jitvault.errors import JitvaultError, LedgerUnavailable
+from jitvault.lifecycle.renewal.keep import renew_kept
+from jitvault.worker.health import Health
+from jitvault.worker.logs import Log
+from jitvault.worker.supervisor import Supervisor
+
+THREADS = 4
+"""How many batches are under way at once: where a target hangs, one waits for it."""
+_BATCH = 50
+_SHORTEST_S, _LONGEST_S = 0.02, 0.5
+
+
+class Renewals:
+    """Renew kept tasks when they are due. `hire` makes a worker context for one thread."""
+
+    def __init__(self, supervisor: Supervisor, hire: Callable[[], WorkerContext], health: Health, log: Log) -> None:
+        self._supervisor = supervisor
+        self._hire = hire
+        self._health = health
+        self._log = log
+
+    def start(self) -> None:
+        for n in range(THREADS):
+            name = f"renew-{n + 1}"
+            self._supervisor.start(name, lambda name=name: self._serve(name))  # type: ignore[misc]
+
+    def _serve(self, name: str) -> None:
+        """Renew until the worker ends.
+
+        Raises LedgerUnavailable: without the ledger nothing can be renewed.
+        """
+        worker: WorkerContext | None = None
+        while not self._supervisor.stopping.is_set():
+            self._supervisor.beat(name)
+            worker = worker or self._hire()
+            try:
+                taken = renew_kept(worker, _BATCH)
+            except LedgerUnavailable:
+                raise
+            except JitvaultError as error:
+                # whole turns do what was left, and say what is in the way
+                self._health.count("failures", kind=type(error).__name__)
+                # another node may be active by now
+                worker = None
+                self._supervisor.stopping.wait(_LONGEST_S)
+                continue
+            self._health.count("renewed_together", by=taken)
+            self._health.set("tasks_kept", len(worker.kept))
+            if not taken:
+                self._supervisor.stopping.wait(self._rest_s(worker))
+
+    def _rest_s(self, worker: WorkerContext) -> float:
+        """Return how long nothing is due that is kept now."""
+        due_at = worker.kept.next_due()
+        left_s = _LONGEST_S if due_at is None else (due_at - worker.now()) / timedelta(seconds=1)
+        return min(_LONGEST_S, max(_SHORTEST_S, left_s))
