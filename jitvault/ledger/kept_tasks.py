@@ -102,8 +102,8 @@ class KeptTasks:
         with self._lock:
             while self._due and self._due[0][0] <= now and len(found) < most:
                 due_at, task_id = heappop(self._due)
-                kept = self._tasks.get(task_id)
-                if kept is None or kept.due_at != due_at:
+                kept = self._kept_for(due_at, task_id)
+                if kept is None:
                     continue
                 del self._tasks[task_id]
                 if now - due_at < LATE and not self._is_avoided(kept, now):
@@ -140,6 +140,11 @@ class KeptTasks:
         with self._lock:
             return self._due[0][0] if self._due else None
 
+    def _kept_for(self, due_at: datetime, task_id: str) -> KeptTask | None:
+        """Return the task that is kept and due then, if it is."""
+        kept = self._tasks.get(task_id)
+        return kept if kept is not None and kept.due_at == due_at else None
+
     def _is_avoided(self, kept: KeptTask, now: datetime) -> bool:
         if not self._avoided:
             return False
@@ -160,7 +165,7 @@ class KeptTasks:
         while at:
             n = at.pop()
             if n < len(self._due) and self._due[n][0] <= now:
-                if self._due[n][1] in self._tasks:
+                if self._kept_for(*self._due[n]) is not None:
                     yield self._due[n]
                 at += [2 * n + 1, 2 * n + 2]
 

@@ -1,9 +1,9 @@
 """Renew kept tasks, many at once, while everything holds.
 
-Each renewal asks what a whole turn asks (`jitvault.lifecycle.end_reasons.why_end`): what depends on Vault by facts, which
-the audit stream keeps true, what depends on policy by policy itself, and everything else by what has not changed since the
-whole turn before. Where anything is in the way, the task is left to a whole turn, which alone may end it. So is a
-task whose event chain does not allow for the next expiry yet.
+Each renewal asks what a whole turn asks (`jitvault.lifecycle.end_reasons.why_end`). What Vault says is known by facts,
+which the audit stream keeps true. Policy is asked each time. Everything else has not changed since the whole turn
+before. Where anything is in the way, the task is left to a whole turn, which alone may end it. So is a task whose event
+chain does not allow for the next expiry yet.
 
 A batch is two commits, whatever its size: claims and intents before the first request, answers after the last one.
 """
@@ -91,8 +91,8 @@ def _has_open_act(record: TaskRecord) -> bool:
 def renew_kept(worker: WorkerContext, most: int) -> int:
     """Renew up to so many kept tasks that are due, and return how many were taken.
 
-    A task that is not renewed is left to whole turns. Raises AuditUntrusted where the stream does not show that it was read
-    up to when they were due, LedgerUnavailable, and whatever else keeps Vault from being asked.
+    A task that is not renewed is left to whole turns. Raises AuditUntrusted where the stream was not read up to when
+    they were due, LedgerUnavailable, and whatever else keeps Vault from being asked.
     """
     taken = worker.kept.take_due(worker.now(), most)
     left = {kept.task_id for kept in taken}

@@ -1,0 +1,335 @@
+"""Held tasks are renewed from memory, many at once, for as long as nothing has changed that a whole turn would see.
+
+A test takes a whole turn of each task, waits until its renewal is due, changes something, and lets the worker renew
+what it keeps. What may not go on is left to a whole turn, which ends it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attended import Attended, wait_for
+from commands import EXAMPLE
+from go_between import Fate, GoBetween
+from rig import Rig, own_rig
+
+from jitvault.context import WorkerContext
+from jitvault.errors import AuditUntrusted
+from jitvault.ledger.model import OpState
+from jitvault.lifecycle.advance import advance
+from jitvault.lifecycle.renewal import keep
+from jitvault.model.event_bodies import RenewIntended, said
+from jitvault.sandbox.world import World, env
+from jitvault.settings import load
+from jitvault.stream import reading
+from jitvault.wiring import Wiring
+from jitvault.worker.process import context_factory
+
+pytestmark = pytest.mark.usefixtures("lab")
+Spec = Callable[..., Path]
+STEP_S = 10
+
+
+@pytest.fixture
+def rig(lab: World, tmp_path: Path) -> Rig:
+    return own_rig(lab, {**env(lab, "", EXAMPLE), "JITVAULT_ROLLING_STEP": f"{STEP_S}s"}, tmp_path)
+
+
+@pytest.fixture
+def hand(rig: Rig) -> Iterator[WorkerContext]:
+    """A thread of a worker daemon."""
+    with rig.environment(None):
+        wiring = Wiring(load())
+        yield context_factory(wiring)()
+        wiring.close()
+
+
+def held(rig: Rig, hand: WorkerContext, *granted: dict[str, Any], unwrapped: int = 99) -> list[str]:
+    """These tasks, which the worker keeps; so many of them hold a lease."""
+    for each in granted[:unwrapped]:
+        rig.use(each)
+    tasks = [str(each["task_id"]) for each in granted]
+    # the commands before have read the stream, so that the first turn reads it anew
+    for task in (*tasks, *tasks):
+        advance(hand, task)
+    assert set(tasks) <= set(hand.kept._tasks)
+    return tasks
+
+
+def is_due(rig: Rig, *tasks: str) -> None:
+    """Wait until the next renewal of each is due."""
+    due = max(rig.record(task).task.due_at for task in tasks)
+    time.sleep(max(0.0, (due - datetime.now(UTC)).total_seconds()) + 0.01)
+
+
+def renewed(rig: Rig, task: str, kind: str = "renew_token") -> list[OpState]:
+    return [op.state for op in rig.operations(task) if op.kind == kind and op.answer == "ok"]
+
+
+def left_to_a_whole_turn(rig: Rig, hand: WorkerContext, task: str) -> None:
+    """Let the worker renew what it keeps, and see that it leaves this task as it is."""
+    before = [op.op_id for op in rig.operations(task)]
+    keep.renew_kept(hand, 50)
+    assert [op.op_id for op in rig.operations(task)] == before
+    assert task not in hand.kept._tasks
+    assert hand.ledger.take_due(hand.now(), 50, besides=hand.kept.due_here(hand.now())) == [task]
+    hand.ledger.give_back(task)
+
+
+def requests(rig: Rig) -> list[str]:
+    """What the worker asked Vault for."""
+    return [line["request"]["path"] for line in lines(rig) if line["type"] == "response"]
+
+
+def lines(rig: Rig) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in rig.own_lines()]
+
+
+# -- what holds --------------------------------------------------------------------------------------------
+
+
+def test_renewals_of_many_tasks_are_two_commits_one_canary_and_no_event(
+    rig: Rig, hand: WorkerContext, spec: Spec
+) -> None:
+    tasks = held(rig, hand, *(rig.granted(spec()) for _ in range(3)), unwrapped=2)
+    is_due(rig, *tasks)
+    before = {task: rig.record(task) for task in tasks}
+    sent = len(requests(rig))
+    counted = rig.rows("SELECT count(*) FROM events")
+    assert keep.renew_kept(hand, 50) == 3
+    assert rig.rows("SELECT count(*) FROM events") == counted
+    paths = [path for path in requests(rig)[sent:] if "audit-hash" not in path]
+    for task in tasks:
+        after = rig.record(task)
+        assert renewed(rig, task)
+        assert after.events == before[task].events and after.task.version == before[task].task.version
+        assert after.task.due_at is not None and after.task.due_at > datetime.now(UTC)
+        assert task in hand.kept._tasks
+        # the proof rests on a time that was committed before
+        (token,) = rig.task_tokens(task)
+        assert after.grants[-1].expires_at >= datetime.fromisoformat(token["expire_time"])
+    assert len([path for path in paths if "renew" in path]) == 5
+    # a second of anything else is shared by all
+    assert len(paths) <= 5 + 20, paths
+
+
+def test_the_lines_of_renewals_are_named_by_the_chain_later(rig: Rig, hand: WorkerContext, spec: Spec) -> None:
+    (task,) = held(rig, hand, rig.granted(spec()))
+    for _ in range(2):
+        is_due(rig, task)
+        keep.renew_kept(hand, 50)
+    shown = {
+        line
+        for (line,) in rig.rows(
+            "SELECT o.line FROM observations o JOIN operations p ON o.op = p.op_id "
+            "WHERE p.task_id = ? AND p.kind LIKE 'renew%'",
+            task,
+        )
+    }
+    assert len(shown) >= 4
+    assert rig("operator", "complete", task).json["confirmed"]
+    named: set[str] = set()
+    for event in rig.record(task).events:
+        named |= {*event.body.get("renewals", ())}
+    assert shown <= named
+
+
+def test_a_task_goes_on_to_its_deadline_by_renewals_from_memory(rig: Rig, spec: Spec) -> None:
+    file = spec(window="40s")
+    granted = rig.granted(file)
+    with Attended(rig) as worker:
+        rig.use(granted)
+        wait_for(lambda: worker.started.loops.health._counted[("renewed_together", ())] >= 3, 40)
+        wait_for(lambda: rig.state(file.stem) in ("confirmed", "sealed"), 60)
+    record = rig.record(file.stem)
+    assert record.task.end_reason == "deadline"
+    assert len(renewed(rig, file.stem)) > 2 * len(list(said(record.events, RenewIntended)))
+
+
+# -- what does not -----------------------------------------------------------------------------------------
+
+
+UNREAD = ("--wait", "0s")
+
+
+def sign(rig: Rig, who: str, *args: str) -> None:
+    """Sign something that no worker has read yet."""
+    rig.cli(who, *args, worker=False, code=None)
+
+
+def disable(rig: Rig, name: str) -> None:
+    rig.admin.write(f"identity/entity/name/{name}", {"disabled": True})
+
+
+CHANGES: dict[str, Callable[[Rig, str, str], Any]] = {
+    "its agent is disabled": lambda rig, *_: disable(rig, "research-agent"),
+    "its requester is disabled": lambda rig, *_: disable(rig, "operator"),
+    "everything is frozen": lambda rig, *_: sign(rig, "operator", "freeze", "--all", "--reason", "look", *UNREAD),
+    "its role is another one": lambda rig, *_: rig.admin.write(
+        "database/roles/app-readonly",
+        {**rig.admin.read("database/roles/app-readonly")["data"], "default_ttl": 77},
+    ),
+    "its end is signed": lambda rig, task, _: sign(rig, "operator", "revoke", task, *UNREAD),
+    "more time is asked for": lambda rig, task, _: sign(
+        rig, "agent", "extend", task, "--for", "20m", "--reason", "slow", *UNREAD
+    ),
+    "its token did something": lambda rig, _, token: rig.vault(token).read("auth/token/lookup-self"),
+}
+
+
+@pytest.fixture
+def undone(rig: Rig) -> Iterator[None]:
+    role = rig.admin.read("database/roles/app-readonly")["data"]
+    yield
+    for name in ("research-agent", "operator"):
+        rig.admin.write(f"identity/entity/name/{name}", {"disabled": False})
+    rig.admin.write("database/roles/app-readonly", role)
+
+
+@pytest.mark.usefixtures("undone")
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_task_is_left_to_a_whole_turn_when(rig: Rig, hand: WorkerContext, spec: Spec, change: str) -> None:
+    granted = rig.granted(spec())
+    token = rig.use(granted).token
+    (task,) = held(rig, hand, granted, unwrapped=0)
+    is_due(rig, task)
+    CHANGES[change](rig, task, token)
+    left_to_a_whole_turn(rig, hand, task)
+
+
+def test_nothing_is_renewed_from_memory_on_a_stream_that_does_not_arrive(
+    rig: Rig, hand: WorkerContext, spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "PATIENCE_S", 0.5)
+    (task,) = held(rig, hand, rig.granted(spec()))
+    is_due(rig, task)
+    (tmp_path / "elsewhere.log").write_bytes(b"")
+    with rig.environment(None, {"JITVAULT_AUDIT_FILE": str(tmp_path / "elsewhere.log")}):
+        blind = replace(context_factory(Wiring(load()))(), kept=hand.kept)
+    before = rig.operations(task)
+    with pytest.raises(AuditUntrusted):
+        keep.renew_kept(blind, 50)
+    assert rig.operations(task) == before and task not in hand.kept._tasks
+
+
+def test_what_another_worker_did_to_a_task_is_seen_before_its_renewal(
+    rig: Rig, hand: WorkerContext, spec: Spec
+) -> None:
+    ended, renewed_there = held(rig, hand, rig.granted(spec()), rig.granted(spec()))
+    is_due(rig, ended, renewed_there)
+    # by another process, which reads the lines as well
+    rig("operator", "revoke", ended)
+    rig.turn(renewed_there)
+    sent = {task: rig.operations(task) for task in (ended, renewed_there)}
+    keep.renew_kept(hand, 50)
+    assert {task: rig.operations(task) for task in (ended, renewed_there)} == sent
+
+
+def test_a_task_that_another_process_claimed_is_not_renewed_here(rig: Rig, hand: WorkerContext, spec: Spec) -> None:
+    (task,) = held(rig, hand, rig.granted(spec()))
+    is_due(rig, task)
+    before = rig.operations(task)
+    with rig.ledger() as other, other.claim(task):
+        keep.renew_kept(hand, 50)
+    assert rig.operations(task) == before
+
+
+def test_an_accessor_that_was_edited_renews_nobody_elses_token(rig: Rig, hand: WorkerContext, spec: Spec) -> None:
+    mine, others = held(rig, hand, rig.granted(spec()), rig.granted(spec()))
+    stolen = rig.record(others).grants[-1].wrapped_accessor
+    rig.sql("UPDATE grants SET wrapped_accessor = ? WHERE task_id = ?", stolen, mine)
+    is_due(rig, mine, others)
+    keep.renew_kept(hand, 50)
+    renewals = [line["request"] for line in lines(rig) if line["request"]["path"] == "auth/token/renew-accessor"]
+    asked = [request["data"]["accessor"] for request in renewals]
+    # from memory each is renewed as it was verified; the next whole turn sees the edit
+    assert len(set(asked[-4:])) == 2
+    error = rig.turn(mine, code=12)
+    assert "was changed" in str(error)
+
+
+# -- what goes wrong on the way ----------------------------------------------------------------------------
+
+
+def test_a_renewal_whose_answer_is_lost_stops_the_batch_and_is_left_to_whole_turns(rig: Rig, spec: Spec) -> None:
+    between = GoBetween((rig.world.servers.vault.host, rig.world.servers.vault.port))
+    rig.cli.variables = {**rig.cli.variables, "VAULT_ADDR": between.address}
+    try:
+        with rig.environment(None):
+            hand = context_factory(Wiring(load()))()
+        tasks = held(rig, hand, *(rig.granted(spec()) for _ in range(3)), unwrapped=0)
+        is_due(rig, *tasks)
+        between.when("auth/token/renew-accessor", "after", fate=Fate.LOSE)
+        between.when("auth/token/lookup-accessor", "before", fate=Fate.LOSE)
+        keep.renew_kept(hand, 50)
+    finally:
+        between.down()
+    states = sorted(op.state for task in tasks for op in rig.operations(task) if op.kind == "renew_token")[-3:]
+    assert OpState.UNKNOWN in states and OpState.ABANDONED in states
+    assert not any(task in hand.kept._tasks for task in tasks)
+    # nothing is lost by that: whoever comes next renews them
+    rig.cli.variables = {**rig.cli.variables, "VAULT_ADDR": rig.world.address}
+    for task in tasks:
+        rig.turn(task)
+        assert renewed(rig, task)
+
+
+def test_a_target_that_does_not_answer_keeps_no_other_task_from_its_renewals(
+    rig: Rig, hand: WorkerContext, spec: Spec
+) -> None:
+    with_lease, without = held(rig, hand, rig.granted(spec()), rig.granted(spec()), unwrapped=1)
+    is_due(rig, with_lease, without)
+    rig.world.servers.postgres.stop()
+    try:
+        keep.renew_kept(hand, 50)
+        # tokens go before leases
+        assert renewed(rig, with_lease) and renewed(rig, without)
+        assert without in hand.kept._tasks and with_lease not in hand.kept._tasks
+    finally:
+        rig.world.servers.postgres.start()
+    # for a minute its tasks are no part of a batch
+    advance(hand, with_lease)
+    is_due(rig, with_lease)
+    left_to_a_whole_turn(rig, hand, with_lease)
+
+
+def test_a_worker_that_dies_in_a_batch_loses_no_task(
+    rig: Rig, hand: WorkerContext, spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Died(BaseException):
+        pass
+
+    def die(*_: Any) -> Any:
+        raise Died
+
+    (task,) = held(rig, hand, rig.granted(spec()))
+    is_due(rig, task)
+    monkeypatch.setattr(keep, "renew_credential", die)
+    with pytest.raises(Died):
+        keep.renew_kept(hand, 50)
+    assert [op.state for op in rig.operations(task) if op.kind.startswith("renew")][-1] is OpState.INTENDED
+    rig.sql("UPDATE tasks SET claim_until = 0")
+    rig.turn(task)
+    assert renewed(rig, task)
+    assert rig("operator", "complete", task).json["confirmed"]
+
+
+def test_a_batch_that_takes_too_long_sends_nothing_more_under_its_claims(
+    rig: Rig, hand: WorkerContext, spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (task,) = held(rig, hand, rig.granted(spec()))
+    is_due(rig, task)
+    begun = keep.claim_clock()
+    times = iter([begun])
+    monkeypatch.setattr(keep, "claim_clock", lambda: next(times, begun + 11))
+    keep.renew_kept(hand, 50)
+    states = [(op.state, op.answer) for op in rig.operations(task) if op.kind.startswith("renew")]
+    assert states[-1] == (OpState.ABANDONED, "not sent") and task not in hand.kept._tasks
+    assert timedelta(0) < rig.record(task).task.ends_at - datetime.now(UTC)

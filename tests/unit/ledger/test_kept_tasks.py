@@ -1,0 +1,115 @@
+"""Which held tasks are renewed from memory: those of which nothing was heard since their whole turn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+from builders import LEASE, NOW, grant, revision, seen, task
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jitvault.audit.observation import Kind
+from jitvault.documents.paths import decision_path, freeze_path, published_path, request_path
+from jitvault.ledger.kept_tasks import LATE, KeptTask, KeptTasks
+from jitvault.ledger.model import LeaseRow, TaskRecord
+from jitvault.model.states import State, Verdict
+
+
+def kept(task_id: str = "t-1", due_at: datetime | None = NOW, leases: Sequence[LeaseRow] = ()) -> KeptTask:
+    row = replace(task(task_id, State.ACTIVE), due_at=due_at)
+    record = TaskRecord(row, revision(task_id), (), (grant(task_id),), tuple(leases), (), (), (), ())
+    return KeptTask(record, (), None, None, 0)
+
+
+def keep(tasks: KeptTasks, *every: KeptTask) -> None:
+    for each in every:
+        tasks.begin_turn(each.task_id)
+        tasks.end_turn(each.task_id, each)
+
+
+@pytest.mark.parametrize(
+    ("path", "counts"),
+    [
+        (request_path("e-9", "t-1", "end"), True),
+        (request_path("e-9", "t-1", "extend"), True),
+        (decision_path("e-9", "t-1"), True),
+        (decision_path("e-9", "t-1", "/withdraw"), True),
+        (request_path("e-9", "t-2", "end"), False),
+        (published_path("t-1"), False),
+        # freezes are facts, which every renewal asks for
+        (freeze_path("e-9", "all"), False),
+    ],
+)
+@pytest.mark.parametrize("when", ["before its turn", "in its turn", "afterwards", "in hand"])
+def test_a_document_of_a_task_forgets_it(path: str, counts: bool, when: str) -> None:
+    tasks, line = KeptTasks(), [seen(1, Kind.WRITTEN, path)]
+    if when == "before its turn":
+        tasks.saw(line)
+    tasks.begin_turn("t-1")
+    if when == "in its turn":
+        tasks.saw(line)
+    tasks.end_turn("t-1", kept())
+    if when == "afterwards":
+        tasks.saw(line)
+    in_hand = tasks.take_due(NOW, 9)
+    if when == "in hand":
+        tasks.saw(line)
+    for each in in_hand:
+        tasks.put_back(each)
+    assert (len(tasks) == 0) == (counts and when != "before its turn")
+
+
+def test_a_turn_that_begins_forgets_what_was_kept_and_one_that_fails_keeps_nothing() -> None:
+    tasks = KeptTasks()
+    keep(tasks, kept())
+    tasks.begin_turn("t-1")
+    assert len(tasks) == 0
+    tasks.end_turn("t-1", None)
+    assert len(tasks) == 0 and tasks.take_due(NOW, 9) == []
+
+
+def test_a_task_in_hand_is_no_other_threads_until_it_is_left() -> None:
+    tasks = KeptTasks()
+    keep(tasks, kept())
+    assert tasks.due_here(NOW) == {"t-1"}
+    (taken,) = tasks.take_due(NOW, 9)
+    assert tasks.take_due(NOW, 9) == [] and tasks.due_here(NOW) == {"t-1"}
+    tasks.leave(taken.task_id)
+    assert tasks.due_here(NOW) == set() and len(tasks) == 0
+
+
+def test_a_task_that_is_too_late_is_left_to_whole_turns() -> None:
+    tasks = KeptTasks()
+    keep(tasks, kept("t-1"), kept("t-2", NOW + timedelta(seconds=1)))
+    now = NOW + LATE
+    assert tasks.due_here(now) == {"t-2"}
+    assert [each.task_id for each in tasks.take_due(now, 9)] == ["t-2"]
+
+
+def test_tasks_with_leases_of_a_mount_that_hangs_are_left_to_whole_turns_for_a_minute() -> None:
+    lease = LeaseRow(LEASE, "t-1", "g-1", "database/creds/app", None, NOW, Verdict.LIVE, None)
+    other = replace(lease, path="other/creds/app")
+    tasks = KeptTasks()
+    tasks.avoid(lease, NOW)
+    later = NOW + timedelta(seconds=59)
+    keep(tasks, kept("t-1", later, [lease]), kept("t-2", later, [other]), kept("t-3", later))
+    assert sorted(each.task_id for each in tasks.take_due(later, 9)) == ["t-2", "t-3"]
+    keep(tasks, kept("t-1", later, [lease]))
+    assert [each.task_id for each in tasks.take_due(NOW + timedelta(minutes=1), 9)] == ["t-1"]
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 20)), max_size=40), st.integers(0, 20))
+def test_what_is_due_is_what_was_kept_last_and_comes_in_its_order(turns: list[tuple[str, int]], now: int) -> None:
+    tasks, last = KeptTasks(), dict[str, int]()
+    for name, second in turns:
+        keep(tasks, kept(name, NOW + timedelta(seconds=second)))
+        last[name] = second
+    at = NOW + timedelta(seconds=now)
+    due = sorted(second for second in last.values() if now - LATE.seconds < second <= now)
+    assert tasks.due_here(at) == {name for name, second in last.items() if now - LATE.seconds < second <= now}
+    found = tasks.take_due(at, 99)
+    assert [(each.due_at - NOW).seconds for each in found if each.due_at] == due
+    assert {each.task_id for each in found} == {name for name, second in last.items() if second in due}
