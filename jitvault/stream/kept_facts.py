@@ -38,7 +38,7 @@ def _look(worker: WorkerContext) -> None:
     facts, clock = worker.facts, worker.clock
     sent, begun = facts.now(), clock.monotonic()
     expected = worker.hasher.hash(new_id())
-    while not any([_shows(worker, source, expected) for source in worker.sources.present()]):
+    while not any(_shows(worker, source, expected) for source in worker.sources.present()):
         if clock.monotonic() - begun > _PATIENCE_S:
             facts.is_behind()
             return
