@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -38,11 +39,17 @@ class Answering(WorkerVault):
     def __init__(self, facts: Facts, sent: list[str]) -> None:
         super().__init__(Connection("http://127.0.0.1:1"), Secret("t"), facts)
         self.sent = sent
+        facts.reads_on("file", Position("", 0, 1))
 
-    def _request_once(self, address: str, method: str, path: str, url: str, **how: Any) -> dict[str, Any]:
+    def _answer(self, address: str, method: str, path: str, url: str, **how: Any) -> dict[str, Any]:
         self.sent.append(f"{method} {url.removeprefix('/v1/')}")
         if path == "gone":
             raise VaultUnavailable("away")
+        if path == "standby":
+            raise VaultNotServing("a standby")
+        if path == "lost":
+            self._session.lost += 1
+            raise VaultUnavailable("the answer was lost")
         written = {"created_time": "2030-01-31T09:00:00Z", "version": 1}
         data = {
             "data": {"at": path},
@@ -60,7 +67,7 @@ class Answering(WorkerVault):
 def answering() -> Iterator[tuple[Answering, list[str], Clock]]:
     clock, sent = Clock(), list[str]()
     facts = Facts(clock)
-    with facts.turn():
+    with facts.turn(), mock.patch.object(Vault, "_request_once", Answering._answer):
         yield Answering(facts, sent), sent, clock
 
 
@@ -126,3 +133,58 @@ def test_acts_and_questions_about_the_own_token_are_sent_each_time() -> None:
 def test_a_client_of_anyone_else_goes_by_no_facts() -> None:
     with answering() as (vault, _, _clock):
         assert type(vault.with_token(Secret("t"))) is Vault
+
+
+# -- facts --------------------------------------------------------------------------------------------------
+
+
+def kept(vault: Answering, sent: list[str], clock: Clock, path: str = "auth/token/roles/r") -> bool:
+    """Whether a turn that the stream covers reads nothing."""
+    clock.at += 0.01
+    sent.clear()
+    with vault._facts.turn():
+        vault._facts.reached(clock.at, ingested=True)
+        vault.read(path)
+    return not sent
+
+
+def test_facts_are_kept_for_other_turns_and_other_documents_are_not() -> None:
+    with answering() as (vault, sent, clock):
+        paths = ("auth/token/roles/r", "identity/entity/id/e", "jitvault/data/checks/t", "database/config/app")
+        for path in (*paths, others := "jitvault/data/requests/e/t/end"):
+            kept(vault, sent, clock, path)
+        assert all(kept(vault, sent, clock, path) for path in paths)
+        assert not kept(vault, sent, clock, others)
+        clock.at += 0.01
+        vault.write("database/config/app")
+        assert not kept(vault, sent, clock, "database/config/app")
+
+
+def test_another_node_a_standby_and_a_lost_connection_drop_all_facts_and_an_error_does_not() -> None:
+    with answering() as (vault, sent, clock):
+
+        def ask(path: str) -> None:
+            clock.at += 0.01
+            with pytest.raises(VaultUnavailable):
+                vault.read(path)
+            clock.at += 0.01
+
+        for path, is_kept in (("gone", True), ("standby", False), ("lost", False)):
+            kept(vault, sent, clock)
+            assert kept(vault, sent, clock)
+            ask(path)
+            assert kept(vault, sent, clock) == is_kept
+        assert kept(vault, sent, clock)
+        vault.connection = Connection("http://127.0.0.1:2")
+        vault.read("jitvault/data/requests/e/t/end")
+        assert not kept(vault, sent, clock)
+
+
+def test_a_change_in_the_stream_shows_in_the_next_turn() -> None:
+    with answering() as (vault, sent, clock):
+        assert not kept(vault, sent, clock)
+        assert kept(vault, sent, clock)
+        clock.at += 0.01
+        change = Change(("auth/token/roles/",), "r", closing=True)
+        vault._facts.saw("file", Position("", 100, 1), [change], is_broken=False)
+        assert not kept(vault, sent, clock)
