@@ -35,8 +35,8 @@ class Scene:
     def __init__(self, rig: Rig, worker: WorkerContext) -> None:
         self.rig, self.worker = rig, worker
         self.entity = self._entity(KEPT)
-        self.group = self._group(f"{KEPT}-group", member_entity_ids=[self.entity])
-        self.external = self._group(f"{KEPT}-external", type="external")
+        self.group = self._group(f"jitvault-{KEPT}-group", member_entity_ids=[self.entity])
+        self.external = self._group(f"jitvault-{KEPT}-external", type="external")
 
     def _entity(self, name: str) -> str:
         self.rig.admin.write(f"identity/entity/name/{name}", {"metadata": {"a": "b"}})
@@ -51,7 +51,7 @@ class Scene:
 
     def clean(self) -> None:
         admin = self.rig.admin
-        for name in (f"{KEPT}-group", f"{KEPT}-external", "kept-renamed", "kept-third"):
+        for name in (f"jitvault-{KEPT}-group", f"jitvault-{KEPT}-external", "kept-renamed", "kept-third"):
             admin.delete(f"identity/group/name/{name}")
         for name in (KEPT, "kept-other", "kept-renamed"):
             admin.delete(f"identity/entity/name/{name}")
@@ -137,8 +137,8 @@ _OF_AN_ENTITY: dict[str, Callable[[Scene], object]] = {
         "identity/entity/merge", {"from_entity_ids": [s._entity("kept-other")], "to_entity_id": s.entity}
     ),
     "in another group": lambda s: s._group("kept-third", member_entity_ids=[s.entity]),
-    "out of its group": _write(f"identity/group/name/{KEPT}-group", member_entity_ids=[]),
-    "its group is deleted": lambda s: s.rig.admin.delete(f"identity/group/name/{KEPT}-group"),
+    "out of its group": _write(f"identity/group/name/jitvault-{KEPT}-group", member_entity_ids=[]),
+    "its group is deleted": lambda s: s.rig.admin.delete(f"identity/group/name/jitvault-{KEPT}-group"),
     "its group is in another": lambda s: s._group("kept-third", member_group_ids=[s.group]),
     "an alias": lambda s: s.rig.admin.write(
         "identity/entity-alias", {"name": KEPT, "canonical_id": s.entity, "mount_accessor": _accessor(s)}
@@ -159,11 +159,11 @@ def test_an_entity_is_read_anew_once_it_was(scene: Scene, sent: list[str], how: 
 
 
 _OF_A_GROUP: dict[str, Callable[[Scene], object]] = {
-    "written by name": _write(f"identity/group/name/{KEPT}-group", member_entity_ids=[]),
+    "written by name": _write(f"identity/group/name/jitvault-{KEPT}-group", member_entity_ids=[]),
     "written by id": lambda s: s.rig.admin.write(f"identity/group/id/{s.group}", {"metadata": {"a": "d"}}),
-    "given a policy": _write(f"identity/group/name/{KEPT}-group", policies=["default"]),
+    "given a policy": _write(f"identity/group/name/jitvault-{KEPT}-group", policies=["default"]),
     "renamed": lambda s: s.rig.admin.write(f"identity/group/id/{s.group}", {"name": "kept-renamed"}),
-    "deleted by name": lambda s: s.rig.admin.delete(f"identity/group/name/{KEPT}-group"),
+    "deleted by name": lambda s: s.rig.admin.delete(f"identity/group/name/jitvault-{KEPT}-group"),
     "deleted by id": lambda s: s.rig.admin.delete(f"identity/group/id/{s.group}"),
     "without a member that was deleted": lambda s: s.rig.admin.delete(f"identity/entity/id/{s.entity}"),
 }
@@ -171,7 +171,7 @@ _OF_A_GROUP: dict[str, Callable[[Scene], object]] = {
 
 @pytest.mark.parametrize("how", _OF_A_GROUP)
 def test_a_group_is_read_anew_once_it_was(scene: Scene, sent: list[str], how: str) -> None:
-    check(scene, f"identity/group/name/{KEPT}-group", sent, lambda: _OF_A_GROUP[how](scene))
+    check(scene, f"identity/group/name/jitvault-{KEPT}-group", sent, lambda: _OF_A_GROUP[how](scene))
 
 
 def test_an_external_group_and_who_logs_in_are_read_anew_after_a_login_and_nobody_else(
@@ -187,7 +187,7 @@ def test_an_external_group_and_who_logs_in_are_read_anew_after_a_login_and_nobod
         admin.write("identity/group-alias", {"name": "g", "canonical_id": scene.external, "mount_accessor": accessor})
         other = f"identity/entity/id/{scene.rig.entity('operator')}"
         own = f"identity/entity/id/{scene.entity}"
-        internal, external = (f"identity/group/name/{KEPT}-{which}" for which in ("group", "external"))
+        internal, external = (f"identity/group/name/jitvault-{KEPT}-{which}" for which in ("group", "external"))
         for path in (own, other, internal, external):
             turn(worker, path, sent)
         admin.write("auth/kept-userpass/login/kept", {"password": "drill"})
@@ -265,6 +265,7 @@ def _made_anew(path: str) -> Callable[[Scene], object]:
 
 
 _POLICY, _OLD_POLICY = "sys/policies/acl/jitvault-access-kept", "sys/policy/jitvault-access-kept"
+_OTHER_POLICY = "sys/policies/acl/jitvault-access-another"
 _ROLE = "auth/token/roles/jitvault-15m"
 _ENGINE = "database/roles/app-readonly"
 _PROVISIONED: dict[str, tuple[str, Callable[[Scene], object]]] = {
@@ -335,7 +336,7 @@ def test_a_signers_key_is_read_anew_once_it_was_turned_or_limited_and_not_when_i
 
 def test_what_an_agent_may_not_do_and_what_is_no_fact_keeps_everything(scene: Scene, sent: list[str]) -> None:
     rig = scene.rig
-    paths = (f"identity/entity/name/{KEPT}", _ROLE, _ENGINE, "sys/policies/acl/jitvault-worker")
+    paths = (f"identity/entity/name/{KEPT}", _ROLE, _ENGINE, _OTHER_POLICY)
     kept = [path for path in paths if places_of(path, turn(scene.worker, path, sent)[0] or {})]
     agent = rig.vault(rig.token_of("agent"))
     for path in (*paths, "sys/mounts/kept-kv", "sys/remount", "jitvault/data/freezes/kept/all"):
@@ -371,7 +372,7 @@ def test_a_shipper_that_lags_lets_no_fact_count_and_no_turn_wait_for_it_twice(
 ) -> None:
     with closing(rig.wiring()) as wiring:
         worker = context_factory(wiring)()
-        for path in (_ROLE, _ENGINE, "sys/policies/acl/jitvault-worker", "auth/token/roles/jitvault-1h"):
+        for path in (_ROLE, _ENGINE, _OTHER_POLICY, "auth/token/roles/jitvault-1h"):
             turn(worker, path, sent)
         assert is_kept(worker, _ROLE, sent)
         mirror.hold()
@@ -419,5 +420,5 @@ def test_a_connection_that_was_lost_drops_everything(scene: Scene, sent: list[st
     for connection in connections.values():
         connection._socket.shut()
     with suppress(JitvaultError):
-        scene.worker.reader.read("sys/policies/acl/jitvault-worker")
+        scene.worker.reader.read(_OTHER_POLICY)
     assert not is_kept(scene.worker, _ROLE, sent)
