@@ -220,7 +220,10 @@ class Facts:
             self._written |= dict.fromkeys(places, self.now())
 
     def reads_on(self, source: str, position: Position) -> None:
-        """Note where reading a source goes on; everything is dropped where this process has not read up to there."""
+        """Note where reading a source goes on.
+
+        Everything is dropped where this process has not read up to there.
+        """
         with self._lock:
             before = self._read_to.get(source)
             if before is None or before.epoch != position.epoch or before.offset < position.offset:

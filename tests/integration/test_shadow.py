@@ -111,7 +111,11 @@ def shadow(monkeypatch: pytest.MonkeyPatch) -> Shadow:
 
 def _changes(rig: Rig) -> Iterator[tuple[str, Callable[[], object]]]:
     """Acts of an administrator, over and over: they change what the readers read, and end no task."""
-    admin, policy, key = rig.admin, "sys/policies/acl/jitvault-access-shadow", "jitvault-transit/keys/jitvault-shadow"
+    admin, policy, key = (
+        rig.admin,
+        "sys/policies/acl/jitvault-access-shadow",
+        "jitvault-transit/keys/jitvault-signer-shadow",
+    )
     role = {key: value for key, value in (admin.read(ENGINE_ROLE) or {})["data"].items() if key != "name"}
     tokens = {key: value for key, value in (admin.read(TOKEN_ROLE) or {})["data"].items() if key != "name"}
     who, group = rig.entity("operator"), "identity/group/name/jitvault-shadow"
@@ -137,7 +141,7 @@ def _paths(rig: Rig) -> list[str]:
         f"identity/entity/id/{rig.entity('operator')}",
         *("identity/group/name/jitvault-shadow", "identity/group/name/jitvault-agents", TOKEN_ROLE, ENGINE_ROLE),
         *("sys/policies/acl/jitvault-access-shadow", "jitvault/data/probes/shadow", "jitvault/metadata/freezes/"),
-        "jitvault-transit/keys/jitvault-shadow",
+        "jitvault-transit/keys/jitvault-signer-shadow",
     ]
 
 
