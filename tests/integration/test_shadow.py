@@ -43,7 +43,7 @@ def rig(lab: World, tmp_path: Path) -> Rig:
 
 @dataclass
 class Shadow:
-    """What differed, and the administrator's changes by which it may: each with its beginning and its end."""
+    """What differed, and the administrator's changes by which it may: each with its place, beginning and end."""
 
     changes: list[tuple[str, float, float]] = field(default_factory=list)
     compared: Counter[str] = field(default_factory=Counter)
@@ -56,23 +56,23 @@ class Shadow:
             self.compared[str(key[1]).rpartition("/")[0]] += 1
             if _data(kept) == _data(fresh):
                 return
-            if any(end >= trigger for _, _, end in self.changes):
+            if any(place in key[1] and end >= trigger for place, _, end in self.changes):
                 self.in_flight += 1
             else:
                 self.differ.append(f"{key[1]}: {_data(kept)} and not {_data(fresh)}")
 
-    def change(self, name: str, act: Callable[[], object]) -> None:
+    def change(self, place: str, act: Callable[[], object]) -> None:
         """Do an act that changes facts; while it is under way either answer is right."""
         begun = time.monotonic()
         with self.lock:
             self.changes = [each for each in self.changes if time.monotonic() - each[1] < 60]
-            self.changes.append((name, begun, float("inf")))
+            self.changes.append((place, begun, float("inf")))
         try:
             act()
         finally:
             with self.lock:
-                self.changes.remove((name, begun, float("inf")))
-                self.changes.append((name, begun, time.monotonic()))
+                self.changes.remove((place, begun, float("inf")))
+                self.changes.append((place, begun, time.monotonic()))
 
 
 def _data(answer: Any) -> Any:
@@ -121,19 +121,19 @@ def _changes(rig: Rig) -> Iterator[tuple[str, Callable[[], object]]]:
     who, group = rig.entity("operator"), "identity/group/name/jitvault-shadow"
     for n in itertools.count():
         noted = {"metadata": {"n": str(n)}}
-        yield "entity", partial(admin.write, f"identity/entity/id/{who}", noted)
-        yield "group", partial(admin.write, group, {"member_entity_ids": [who], **noted})
-        yield "token role", partial(admin.write, TOKEN_ROLE, {**tokens, "allowed_entity_aliases": [f"a{n}"]})
-        yield "policy", partial(admin.write, policy, {"policy": f"# {n}"})
-        yield "probe", partial(rig.put, "probes/shadow", {"n": n})
-        yield "engine role", partial(admin.write, ENGINE_ROLE, role)
-        yield "key", partial(admin.write, key, {"type": "ed25519"})
-        yield "key", partial(admin.write, f"{key}/rotate")
-        yield "freeze", partial(rig.put, f"freezes/shadow-{n % 3}/all", {"n": n})
-        yield "group gone", partial(admin.delete, group)
-        yield "probe gone", partial(admin.delete, "jitvault/data/probes/shadow")
-        yield "freeze gone", partial(admin.delete, f"jitvault/metadata/freezes/shadow-{n % 3}/all")
-        yield "tune", partial(admin.write, "sys/mounts/database/tune", {"description": f"logins {n}"})
+        yield "identity/", partial(admin.write, f"identity/entity/id/{who}", noted)
+        yield "identity/", partial(admin.write, group, {"member_entity_ids": [who], **noted})
+        yield "auth/token/roles/", partial(admin.write, TOKEN_ROLE, {**tokens, "allowed_entity_aliases": [f"a{n}"]})
+        yield "sys/policies/", partial(admin.write, policy, {"policy": f"# {n}"})
+        yield "probes/", partial(rig.put, "probes/shadow", {"n": n})
+        yield "database/", partial(admin.write, ENGINE_ROLE, role)
+        yield "jitvault-transit/", partial(admin.write, key, {"type": "ed25519"})
+        yield "jitvault-transit/", partial(admin.write, f"{key}/rotate")
+        yield "freezes/", partial(rig.put, f"freezes/shadow-{n % 3}/all", {"n": n})
+        yield "identity/", partial(admin.delete, group)
+        yield "probes/", partial(admin.delete, "jitvault/data/probes/shadow")
+        yield "freezes/", partial(admin.delete, f"jitvault/metadata/freezes/shadow-{n % 3}/all")
+        yield "database/", partial(admin.write, "sys/mounts/database/tune", {"description": f"logins {n}"})
 
 
 def _paths(rig: Rig) -> list[str]:
@@ -159,10 +159,10 @@ def _read(worker: WorkerContext, paths: Sequence[str], stop: threading.Event) ->
 
 def _administrate(rig: Rig, shadow: Shadow, stop: threading.Event) -> None:
     chance = random.Random(7)
-    for name, act in _changes(rig):
+    for place, act in _changes(rig):
         if stop.wait(chance.uniform(0.05, 0.3)):
             return
-        shadow.change(name, act)
+        shadow.change(place, act)
 
 
 def _load(rig: Rig, spec: Spec, until: float) -> None:
