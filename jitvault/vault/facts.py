@@ -201,12 +201,7 @@ class Facts:
         """Return whether an answer is a fact of which no line so far shows a change."""
         if not known.places or now - known.asked >= AGE_S or known.asked < self._last(self._changed, known.places):
             return False
-        return not any(self._is_open(written, known, now) for written in self._open.values())
-
-    @staticmethod
-    def _is_open(written: tuple[float, tuple[str, ...]], known: _Known, now: float) -> bool:
-        at, places = written
-        return now - at < AGE_S and not set(places).isdisjoint(known.places)
+        return all(set(places).isdisjoint(known.places) for _, places in self._open.values())
 
     @staticmethod
     def _last(times: Mapping[str, float], places: Iterable[str]) -> float:

@@ -221,7 +221,7 @@ def test_a_canary_of_before_a_turns_trigger_shows_it_nothing(asker: Asker) -> No
     asker.facts.reached(asker.clock.at, ingested=True)
     asker.pass_s(0.01)
     with asker.facts.turn():
-        assert not asker.facts.is_covered
+        assert not asker.facts.is_covered and not asker.facts.is_ingested(3600)
         assert asker.ask(places=(PLACE,)) == 2
 
 
