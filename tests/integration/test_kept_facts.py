@@ -410,11 +410,16 @@ def test_a_shipper_that_lags_lets_no_fact_count_and_no_turn_wait_for_it_twice(
         mirror.let_go()
         assert not is_kept(worker, _ROLE, sent)
         assert is_kept(worker, _ROLE, sent)
+        for path in (_ENGINE, *entities):
+            turn(worker, path, sent)
         rig.admin.write(*_same(rig, _ROLE))
         with worker.facts.turn():
+            assert worker.facts.needs_canary
             let_facts_count(worker)
+            assert worker.facts.is_covered
             before = len(sent)
-            worker.reader.read(_ROLE)
+            for path in (_ROLE, _ENGINE, *entities):
+                worker.reader.read(path)
             assert sent[before:] == [_ROLE]
 
 
