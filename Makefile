@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 # the agent frameworks of docs/examples/frameworks, which jitvault's own tools need not agree with
 FRAMEWORKS := .venv/frameworks
 
-.PHONY: demo test test-all foreign recorded frameworks test-vault test-postgresql outages gateway faults fleet soak soak-state mutants races check check-style check-types check-layout bench bench-keep fuzz format schemas lock recording wheel clean
+.PHONY: demo test test-all foreign recorded frameworks test-vault test-postgresql outages gateway faults fleet shadow soak soak-state mutants races check check-style check-types check-layout bench bench-keep fuzz format schemas lock recording wheel clean
 
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
@@ -88,6 +88,11 @@ fleet: $(STAMP)
 # workers under a steady load for SOAK_SECONDS, then until every task is sealed; SOAK_LEDGER=sqlite runs one worker
 soak: $(STAMP)
 	SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -n 0 -s tests/integration/test_soak.py
+
+# tasks under a worker while an administrator changes what it goes by: every fact is read fresh as well and compared
+SHADOW_SECONDS ?= 600
+shadow: $(STAMP)
+	SHADOW_SECONDS=$(SHADOW_SECONDS) $(BIN)/python -m pytest -n 0 -s -o timeout=0 tests/integration/test_shadow.py
 
 # break each check once, in a copy: its tests have to fail; MUTANTS="traces quiet" runs only these
 mutants: $(STAMP)

@@ -62,7 +62,10 @@ class Change:
 
 
 def may_change(path: str, operation: str = "") -> bool:
-    """Return whether a line can be a change by its path and operation; a reader decodes only such lines in full."""
+    """Return whether a line can be a change by its path and operation.
+
+    A reader decodes only such lines in full.
+    """
     if path.startswith(_LOGIN) and not path.startswith(_TOKENS):
         return True
     if path.startswith((_RENEWALS, _SECOND_FACTOR)):
@@ -108,7 +111,7 @@ def _place_of_read(path: str) -> str | None:
 
 
 def _places_of_login(entry: Entry) -> tuple[str, ...]:
-    """Return what a login or a token's renewal may change: the external groups of its entity, and their members."""
+    """Return what a login or a token's renewal may change: its entity's external groups, and these."""
     path, response = entry.request.path, entry.response
     if response is None or not path.startswith((_LOGIN, _SECOND_FACTOR)):
         return ()

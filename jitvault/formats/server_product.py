@@ -42,7 +42,7 @@ class Release:
     enterprise: bool = False
     """Whether this is the paid edition of Vault."""
     is_replica: bool = False
-    """Whether the cluster takes part in performance replication: a secondary's log lacks the primary's writes."""
+    """Whether the cluster takes part in performance replication: a log of one cluster lacks writes of others."""
 
     def __str__(self) -> str:
         return f"{self.product} {self.version}"
@@ -99,7 +99,9 @@ def release_of(health: Mapping[str, Any], seal_status: Mapping[str, Any]) -> Rel
     product = product_of(health, seal_status)
     if product is None:
         return None
-    is_replica = health.get("replication_performance_mode") in ("primary", "secondary", "bootstrapping")
+    # OpenBao has no such replication, and calls an active node with raft storage a primary
+    mode = health.get("replication_performance_mode")
+    is_replica = mode in ("primary", "secondary", "bootstrapping") and product is Product.VAULT
     return Release(product, str(health.get("version") or ""), is_enterprise(health), is_replica)
 
 

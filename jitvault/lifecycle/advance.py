@@ -369,7 +369,7 @@ def _renew_or_end(worker: WorkerContext, record: TaskRecord, claim: int) -> Step
     due_at = record.task.due_at
     with due_turn(worker, due_at):
         is_due = is_due_now(worker, record)
-        (read_first if is_due else let_facts_count)(worker)
+        (read_first if is_due and worker.mode.is_scheduled else let_facts_count)(worker)
         waits_for_stream = is_due and why_end_blind(worker, record) is None
     if waits_for_stream:
         # Nothing is renewed on a stream that lags or belongs to another Vault, and an agent counts as silent only once

@@ -28,7 +28,7 @@ def let_facts_count(worker: WorkerContext) -> None:
 
 
 def read_first(worker: WorkerContext) -> None:
-    """Ingest the stream up to a canary, where that spares this turn requests; the turn needs one later in any case."""
+    """Ingest the stream up to the canary that a turn needs in any case, where that spares it requests."""
     if worker.facts.needs_canary:
         with suppress(AuditUntrusted):
             worker.facts.short_canaries.of(lambda: find_canary(worker, _PATIENCE_S))
@@ -38,7 +38,7 @@ def _look(worker: WorkerContext) -> None:
     facts, clock = worker.facts, worker.clock
     sent, begun = facts.now(), clock.monotonic()
     expected = worker.hasher.hash(new_id())
-    while not any([_shows(worker, source, expected) for source in worker.sources.present()]):
+    while not any(_shows(worker, source, expected) for source in worker.sources.present()):
         if clock.monotonic() - begun > _PATIENCE_S:
             facts.is_behind()
             return

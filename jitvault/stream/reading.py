@@ -98,7 +98,10 @@ def canary(worker: WorkerContext) -> Canary:
 
 
 def find_canary(worker: WorkerContext, patience_s: float) -> Canary:
-    """Send a canary of this thread's own; raise AuditUntrusted where it does not appear within `patience_s`."""
+    """Send a canary of this thread's own, and return it.
+
+    Raises AuditUntrusted where it does not appear within `patience_s`.
+    """
     sent = worker.facts.now()
     try:
         found = _sent_canary(worker, patience_s)

@@ -150,7 +150,7 @@ class Vault:
 
     @property
     def lost_connections(self) -> int:
-        """How many connections of this client the server closed or did not open, since certificates last changed."""
+        """How many connections the server closed or did not open, since certificates last changed."""
         return self._session.lost
 
     def close(self) -> None:

@@ -203,12 +203,7 @@ class Facts:
         """Return whether an answer is a fact of which no line so far shows a change."""
         if not known.places or now - known.asked >= AGE_S or known.asked < self._last(self._changed, known.places):
             return False
-        return not any(self._is_open(written, known, now) for written in self._open.values())
-
-    @staticmethod
-    def _is_open(written: tuple[float, tuple[str, ...]], known: _Known, now: float) -> bool:
-        at, places = written
-        return now - at < AGE_S and not set(places).isdisjoint(known.places)
+        return all(set(places).isdisjoint(known.places) for _, places in self._open.values())
 
     @staticmethod
     def _last(times: Mapping[str, float], places: Iterable[str]) -> float:
@@ -222,7 +217,10 @@ class Facts:
             self._written |= dict.fromkeys(places, self.now())
 
     def reads_on(self, source: str, position: Position) -> None:
-        """Note where reading a source goes on; everything is dropped where this process has not read up to there."""
+        """Note where reading a source goes on.
+
+        Everything is dropped where this process has not read up to there.
+        """
         with self._lock:
             before = self._read_to.get(source)
             if before is None or before.epoch != position.epoch or before.offset < position.offset:

@@ -47,7 +47,7 @@ class WorkerVault(Vault):
                 self._facts.wrote(_mount(path), _document(path))
 
     def _request_once(self, address: str, method: str, path: str, url: str, **how: Any) -> Any:
-        """Send a request; drop all facts where the server may be another one than before, or another was active.
+        """Send a request; drop all facts where the server may be another one than before.
 
         A 500 drops nothing: an agent can cause one.
         """

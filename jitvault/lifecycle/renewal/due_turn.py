@@ -29,7 +29,7 @@ def due_turn(worker: WorkerContext, due_at: datetime | None) -> AbstractContextM
 
 
 def read_up_to(worker: WorkerContext, due_at: datetime | None) -> None:
-    """Make sure that the trusted stream was read up to `due_at` at least, and to what else this turn is for.
+    """Make sure that the trusted stream was read up to `due_at`, and to what else this turn is for.
 
     Raises AuditUntrusted.
     """

@@ -1,23 +1,20 @@
-"""How long an answer of Vault's counts: for the turn that asked, and for others a second; never past a write."""
+"""How long an answer of Vault's counts: for the turn that asked, and as a fact until a line shows a change."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from jitvault.errors import VaultUnavailable
-from jitvault.formats.secret import Secret
-from jitvault.vault.client import Connection, Vault
-from jitvault.vault.documents import Documents
-from jitvault.vault.facts import RECENT_S, Facts, WorkerVault
-from jitvault.vault.identity import Identity
-from jitvault.vault.responses import Fields, unknown
-from jitvault.vault.tokens import Tokens
-from jitvault.vault.transit import Transit
+from jitvault.audit.changes import EVERYTHING, Change
+from jitvault.audit.source import Position
+from jitvault.vault.facts import AGE_S, RECENT_S, Facts
+
+PLACE = "identity/"
 
 
 class Clock:
@@ -33,13 +30,39 @@ class Clock:
 class Asker:
     """Asks through facts, and tells which question the answer came to."""
 
-    def __init__(self) -> None:
+    def __init__(self, **how: Any) -> None:
         self.clock = Clock()
-        self.facts = Facts(self.clock)
+        self.facts = Facts(self.clock, **how)
         self.times = 0
+        self.offset = 0
+        self.facts.reads_on("file", self._position())
+        self.pass_s(0.01)
 
-    def ask(self, key: str = "k", **how: Any) -> int:
-        return self.facts.of(key, self._answer, **how)
+    def ask(self, key: str = "k", own: str = "", places: tuple[str, ...] = ()) -> int:
+        return self.facts.of(key, self._answer, own=(own,) if own else (), places=lambda _: places)
+
+    def fact(self, key: str = "k", *, is_new: bool | None = None) -> int:
+        """Ask for a fact in a turn for which the stream was read far enough; check whether it was asked for anew."""
+        before = self.times
+        self.pass_s(0.01)
+        with self.facts.turn():
+            self.pass_s(0.01)
+            self.facts.reached(self.clock.at, ingested=True)
+            found = self.ask(key, places=(EVERYTHING, PLACE))
+        assert is_new is None or is_new == (self.times > before)
+        return found
+
+    def saw(self, *changes: Change, is_broken: bool = False, epoch: int = 1) -> None:
+        self.pass_s(0.01)
+        self.offset += 100
+        self.facts.saw("file", self._position(epoch), changes, is_broken=is_broken)
+        self.pass_s(0.01)
+
+    def pass_s(self, seconds: float) -> None:
+        self.clock.at += seconds
+
+    def _position(self, epoch: int = 1) -> Position:
+        return Position("somewhere", self.offset, epoch)
 
     def _answer(self) -> int:
         self.times += 1
@@ -51,20 +74,30 @@ def asker() -> Asker:
     return Asker()
 
 
+def request(place: str = PLACE, of: str = "r") -> Change:
+    return Change((place,), of, closing=False)
+
+
+def response(place: str = PLACE, of: str = "r") -> Change:
+    return Change((place,), of, closing=True)
+
+
 # -- turns --------------------------------------------------------------------------------------------------
 
 
 def test_outside_of_a_turn_every_question_is_asked(asker: Asker) -> None:
     assert [asker.ask(), asker.ask()] == [1, 2]
-    with asker.facts.turn(shared=True):
+    with asker.facts.turn():
         pass
-    assert asker.ask() == 3
+    asker.facts.reached(asker.clock.at, ingested=True)
+    assert asker.ask(places=(PLACE,)) == 3
+    assert asker.ask(places=(PLACE,)) == 4
 
 
 def test_a_turn_asks_once_and_goes_by_nothing_from_before_it_began(asker: Asker) -> None:
     with asker.facts.turn():
         assert [asker.ask(), asker.ask(), asker.ask("another")] == [1, 1, 2]
-    asker.clock.at += 0.1
+    asker.pass_s(0.1)
     with asker.facts.turn():
         assert [asker.ask(), asker.ask()] == [3, 3]
 
@@ -72,27 +105,14 @@ def test_a_turn_asks_once_and_goes_by_nothing_from_before_it_began(asker: Asker)
 def test_a_turn_within_a_turn_begins_anew_and_gives_way_to_it_again(asker: Asker) -> None:
     with asker.facts.turn():
         asker.ask()
-        asker.clock.at += 0.1
+        asker.pass_s(0.1)
         with asker.facts.turn():
             assert asker.ask("inner") == 2
             assert asker.ask() == 3
         assert asker.ask() == 3
-    with pytest.raises(ZeroDivisionError), asker.facts.turn(shared=True):
+    with pytest.raises(ZeroDivisionError), asker.facts.turn():
         raise ZeroDivisionError
-    assert not asker.facts.is_shared
-
-
-def test_shared_turns_go_by_each_others_answers_and_by_no_one_elses(asker: Asker) -> None:
-    with asker.facts.turn():
-        assert not asker.facts.is_shared and asker.ask() == 1
-        for n in (2, 2, 2):
-            with asker.facts.turn(shared=True):
-                assert asker.facts.is_shared and asker.ask() == n
-            asker.clock.at += 0.1
-        assert asker.ask() == 1
-    assert asker.ask() == 3
-    with asker.facts.turn(shared=True):
-        assert asker.ask() == 2
+    assert [asker.ask(), asker.ask()] == [4, 5]
 
 
 def test_a_turn_is_that_of_one_thread(asker: Asker) -> None:
@@ -106,38 +126,24 @@ def test_a_turn_is_that_of_one_thread(asker: Asker) -> None:
     assert found == [2]
 
 
-# -- ages ---------------------------------------------------------------------------------------------------
-
-
-def test_no_answer_counts_for_longer_than_a_second_however_long_the_turn(asker: Asker) -> None:
+def test_no_answer_of_a_turn_counts_for_longer_than_a_second_however_long_the_turn(asker: Asker) -> None:
     with asker.facts.turn():
         assert asker.ask() == 1
-        asker.clock.at += RECENT_S - 0.001
+        asker.pass_s(RECENT_S - 0.001)
         assert asker.ask() == 1
-        asker.clock.at += 0.001
+        asker.pass_s(0.001)
         assert asker.ask() == 2
 
 
 def test_an_answer_is_as_old_as_its_question(asker: Asker) -> None:
     def slow() -> str:
-        asker.clock.at += 0.9
+        asker.pass_s(0.9)
         return "old"
 
     with asker.facts.turn():
         assert asker.facts.of("k", slow) == "old"
-        asker.clock.at += 0.2
+        asker.pass_s(0.2)
         assert asker.facts.of("k", lambda: "new") == "new"
-
-
-def test_who_needs_a_younger_one_asks_and_nobody_gets_an_older_one(asker: Asker) -> None:
-    with asker.facts.turn(shared=True):
-        asker.ask()
-        asker.clock.at += 0.5
-        assert asker.ask(at_most_s=0.4) == 2
-        assert asker.ask(at_most_s=0.0) == 3
-        assert asker.ask(at_most_s=-1.0) == 4
-        asker.clock.at += 5
-        assert asker.ask(at_most_s=3600.0) == 5
 
 
 def test_what_failed_is_asked_again_and_what_is_old_is_forgotten(asker: Asker) -> None:
@@ -146,127 +152,289 @@ def test_what_failed_is_asked_again_and_what_is_old_is_forgotten(asker: Asker) -
             asker.facts.of("k", lambda: 1 // 0)
         assert asker.ask() == 1
         for n in range(50):
-            asker.clock.at += RECENT_S
+            asker.pass_s(RECENT_S)
             asker.ask(f"k{n}")
             asker.facts.wrote(f"here {n}")
-    assert len(asker.facts._answers) <= 2 and len(asker.facts._written) <= 2
+            asker.saw(request(f"there {n}", of=str(n)))
+    facts, most = asker.facts, AGE_S / RECENT_S + 2
+    assert max(len(kept) for kept in (facts._answers, facts._written, facts._changed, facts._open)) <= most
 
 
-# -- writes -------------------------------------------------------------------------------------------------
+def test_a_count_is_shared_for_a_second(asker: Asker) -> None:
+    def count() -> int:
+        return asker.facts.recent("count", asker._answer)
+
+    assert [count(), count()] == [1, 1]
+    asker.pass_s(RECENT_S - 0.001)
+    assert count() == 1
+    asker.pass_s(0.001)
+    assert count() == 2
+
+
+# -- own writes ---------------------------------------------------------------------------------------------
 
 
 def test_what_was_written_is_asked_anew_and_the_rest_is_not(asker: Asker) -> None:
     with asker.facts.turn():
-        asker.ask(place="here")
-        asker.ask("another", place="there")
-        asker.clock.at += 0.1
+        asker.ask(own="here")
+        asker.ask("another", own="there")
+        asker.pass_s(0.1)
         asker.facts.wrote("here", "and here")
-        asker.clock.at += 0.1
-        assert [asker.ask("another", place="there"), asker.ask(place="here"), asker.ask(place="here")] == [2, 3, 3]
+        asker.pass_s(0.1)
+        assert [asker.ask("another", own="there"), asker.ask(own="here"), asker.ask(own="here")] == [2, 3, 3]
 
 
 def test_an_answer_that_was_under_way_during_a_write_serves_nobody_after_it(asker: Asker) -> None:
     def overtaken() -> str:
-        asker.clock.at += 0.1
+        asker.pass_s(0.1)
         asker.facts.wrote("here")
         return "from before the write"
 
     with asker.facts.turn():
-        assert asker.facts.of("k", overtaken, place="here") == "from before the write"
-        assert asker.facts.of("k", lambda: "after it", place="here") == "after it"
+        assert asker.facts.of("k", overtaken, own=("here",)) == "from before the write"
+        assert asker.facts.of("k", lambda: "after it", own=("here",)) == "after it"
 
 
-class Answering(WorkerVault):
-    """Counts what is sent, and answers each request with what it was."""
-
-    def __init__(self, facts: Facts, sent: list[str]) -> None:
-        super().__init__(Connection("http://127.0.0.1:1"), Secret("t"), facts)
-        self.sent = sent
-
-    def _request_once(self, address: str, method: str, path: str, url: str, **how: Any) -> dict[str, Any]:
-        self.sent.append(f"{method} {url.removeprefix('/v1/')}")
-        if path == "gone":
-            raise VaultUnavailable("away")
-        written = {"created_time": "2030-01-31T09:00:00Z", "version": 1}
-        data = {
-            "data": {"at": path},
-            "metadata": written,
-            "id": path,
-            "name": path,
-            "keys": {} if "transit" in path else ["a"],
-            "version": 1,
-            "accessor": "a",
-        }
-        return Fields({"data": data}, lambda name: unknown(method, name))
+# -- what makes a fact count --------------------------------------------------------------------------------
 
 
-@contextmanager
-def answering() -> Iterator[tuple[Answering, list[str], Clock]]:
-    clock, sent = Clock(), list[str]()
-    facts = Facts(clock)
-    with facts.turn():
-        yield Answering(facts, sent), sent, clock
+def test_a_fact_counts_for_turns_for_which_the_stream_was_read_far_enough_until_it_is_old(asker: Asker) -> None:
+    asker.fact(is_new=True)
+    began = asker.clock.at
+    while asker.clock.at + 0.02 < began + AGE_S - 0.03:
+        asker.fact(is_new=False)
+        asker.pass_s(1)
+    asker.clock.at = began + AGE_S
+    asker.fact(is_new=True)
 
 
-def test_a_turn_reads_each_document_person_key_and_role_once() -> None:
-    with answering() as (vault, sent, _):
-        for _ in range(3):
-            for who in ("e-1", "e-2"):
-                Documents(vault).read(f"freezes/{who}/k")
-                Documents(vault).names(f"freezes/{who}/")
-                Documents(vault).earlier(f"freezes/{who}/k", 1)
-                Identity(vault).by_id(who)
-                Identity(vault).by_name(who)
-                Transit(vault).public_keys(who)
-                Tokens(vault).role(who)
-                vault.read(f"sys/policies/acl/{who}")
-        assert len(sent) == len(set(sent)) == 16
+def test_what_is_no_fact_counts_for_no_other_turn(asker: Asker) -> None:
+    for n in (1, 2):
+        asker.pass_s(0.1)
+        with asker.facts.turn():
+            asker.facts.reached(asker.clock.at, ingested=True)
+            assert asker.ask() == n
 
 
-def test_an_entity_that_was_read_by_its_name_is_known_by_its_id() -> None:
-    with answering() as (vault, sent, _):
-        by_name = Identity(vault).by_name("otto")
-        assert by_name is not None
-        assert Identity(vault).by_id(by_name.id) == by_name
-        assert Identity(vault).by_id("another") != by_name
-        assert sent == ["get identity/entity/name/otto", "get identity/entity/id/another"]
+def test_a_canary_of_before_a_turns_trigger_shows_it_nothing(asker: Asker) -> None:
+    asker.fact()
+    asker.facts.reached(asker.clock.at, ingested=True)
+    asker.pass_s(0.01)
+    with asker.facts.turn():
+        assert not asker.facts.is_covered and not asker.facts.is_ingested(3600)
+        assert asker.ask(places=(PLACE,)) == 2
 
 
-def test_what_is_written_is_read_anew_and_listed_anew() -> None:
-    with answering() as (vault, sent, clock):
-        documents = Documents(vault)
-
-        def look() -> list[str]:
-            sent.clear()
-            documents.read("tasks/t-1")
-            documents.read("tasks/t-2")
-            documents.names("tasks/")
-            vault.list("auth/token/roles")
-            return list(sent)
-
-        assert len(look()) == 4
-        clock.at += 0.01
-        assert look() == []
-        for write in (lambda: documents.put("tasks/t-1", {}), lambda: documents.destroy("tasks/t-1")):
-            clock.at += 0.01
-            write()
-            clock.at += 0.01
-            assert look() == ["get jitvault/data/tasks/t-1", "list jitvault/metadata/tasks/"]
+def test_a_canary_of_before_another_ones_changes_nothing(asker: Asker) -> None:
+    asker.fact()
+    asker.pass_s(0.01)
+    with asker.facts.turn():
+        asker.facts.reached(asker.clock.at, ingested=True)
+        asker.facts.reached(asker.clock.at - 1, ingested=True)
+        assert asker.facts.is_covered and asker.facts.is_ingested(0.1)
 
 
-def test_acts_and_questions_about_the_own_token_are_sent_each_time() -> None:
-    with answering() as (vault, sent, _):
-        for _ in range(2):
-            Tokens(vault).lookup_self()
-            vault.read("postgres/creds/x", op="1")
-            vault.list("sys/leases/lookup/x", op="2")
-            vault.list("sys/leases/lookup/x")
-            vault.write("auth/token/renew-accessor", {"accessor": "a"})
-            with pytest.raises(VaultUnavailable):
-                vault.read("gone")
-        assert len(sent) == 12
+def test_a_turn_that_was_due_goes_by_what_was_true_then(asker: Asker) -> None:
+    asker.fact()
+    asker.facts.reached(asker.clock.at, ingested=True)
+    asker.pass_s(0.2)
+    with asker.facts.turn():
+        with asker.facts.due(0.1):
+            assert asker.facts.is_due and not asker.facts.is_covered
+        with asker.facts.due(0.3):
+            assert asker.facts.is_covered and asker.ask(places=(PLACE,)) == 1
+            # what is no fact does not count for that
+            asker.ask("other")
+        assert not asker.facts.is_due and not asker.facts.is_covered
+    asker.pass_s(RECENT_S)
+    with asker.facts.turn(), asker.facts.due(3600):
+        assert not asker.facts.is_covered
 
 
-def test_a_client_of_anyone_else_goes_by_no_facts() -> None:
-    with answering() as (vault, _, _clock):
-        assert type(vault.with_token(Secret("t"))) is Vault
+def test_what_was_only_looked_through_is_not_in_the_ledger(asker: Asker) -> None:
+    with asker.facts.turn():
+        asker.facts.reached(asker.clock.at, ingested=False)
+        assert asker.facts.is_covered and not asker.facts.is_ingested(1)
+        asker.facts.reached(asker.clock.at, ingested=True)
+        assert asker.facts.is_ingested(0)
+        asker.pass_s(0.5)
+        assert asker.facts.is_ingested(0.5) and not asker.facts.is_ingested(0.4)
+
+
+def test_nothing_is_kept_where_the_stream_does_not_show_every_change() -> None:
+    asker = Asker(may_keep=lambda: False)
+    asker.fact(is_new=True)
+    asker.fact(is_new=True)
+
+
+# -- what ends one ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", [PLACE, EVERYTHING])
+def test_a_write_makes_a_fact_invalid_from_its_request_until_a_read_after_its_response(
+    asker: Asker, place: str
+) -> None:
+    asker.fact()
+    asker.saw(request(place))
+    asker.fact(is_new=True)
+    asker.fact(is_new=True)
+    asker.saw(response(place))
+    # this read began before the response, so it may show what was before
+    asker.fact(is_new=True)
+    asker.fact(is_new=False)
+
+
+def test_a_response_alone_shows_a_change(asker: Asker) -> None:
+    asker.fact()
+    asker.saw(response())
+    asker.fact(is_new=True)
+    asker.fact(is_new=False)
+
+
+def test_two_writes_of_one_place_have_to_be_answered_both(asker: Asker) -> None:
+    asker.saw(request(of="r1"), request(of="r2"), response(of="r1"))
+    asker.fact()
+    asker.fact(is_new=True)
+    asker.saw(response(of="r2"))
+    asker.fact(is_new=True)
+    asker.fact(is_new=False)
+
+
+def test_a_write_without_a_response_counts_as_over_after_the_longest_age(asker: Asker) -> None:
+    asker.saw(request())
+    asker.fact()
+    asker.fact(is_new=True)
+    asker.pass_s(AGE_S)
+    asker.fact(is_new=True)
+    asker.fact(is_new=False)
+
+
+def test_a_write_elsewhere_changes_nothing(asker: Asker) -> None:
+    asker.fact()
+    asker.saw(request("sys/policies/"))
+    asker.fact(is_new=False)
+
+
+def _breaks(asker: Asker) -> None:
+    asker.saw(is_broken=True)
+
+
+def _new_segment(asker: Asker) -> None:
+    asker.saw(epoch=2)
+
+
+def _another_source(asker: Asker) -> None:
+    asker.facts.saw("another", Position("", 0, 1), (), is_broken=False)
+
+
+def _another_reader(asker: Asker) -> None:
+    asker.facts.reads_on("file", Position("", asker.offset + 1, 1))
+
+
+def _another_segment_by_another_reader(asker: Asker) -> None:
+    asker.facts.reads_on("file", Position("", asker.offset, 2))
+
+
+def _lost_stream(asker: Asker) -> None:
+    asker.facts.lost_stream()
+
+
+def _lost_server(asker: Asker) -> None:
+    asker.facts.drop()
+
+
+def _another_node(asker: Asker) -> None:
+    asker.facts.asks("http://a")
+    asker.fact()
+    asker.facts.asks("http://a")
+    asker.fact(is_new=False)
+    asker.facts.asks("http://b")
+
+
+@pytest.mark.parametrize(
+    "happens",
+    [
+        *(_breaks, _new_segment, _another_source, _another_reader, _another_segment_by_another_reader),
+        *(_lost_stream, _lost_server, _another_node),
+    ],
+)
+def test_everything_is_dropped_where_lines_may_be_missing(asker: Asker, happens: Callable[[Asker], None]) -> None:
+    asker.fact()
+    asker.pass_s(0.01)
+    happens(asker)
+    asker.fact(is_new=True)
+    asker.fact(is_new=False)
+
+
+def test_lines_that_are_read_twice_drop_nothing(asker: Asker) -> None:
+    asker.saw()
+    read_to = asker.facts.read_to("file")
+    asker.fact()
+    asker.facts.reads_on("file", Position("", 0, 1))
+    asker.facts.saw("file", Position("", 50, 1), (), is_broken=False)
+    assert asker.facts.read_to("file") == read_to
+    asker.fact(is_new=False)
+
+
+# -- what a canary is worth ---------------------------------------------------------------------------------
+
+
+def test_a_canary_is_worth_it_for_a_turn_that_can_spare_several_reads(asker: Asker) -> None:
+    for key in ("a", "b", "c"):
+        asker.fact(key)
+    assert not asker.facts.needs_canary
+    asker.pass_s(0.01)
+    with asker.facts.turn():
+        assert not asker.facts.needs_canary
+    asker.fact("d")
+    asker.pass_s(0.01)
+    with asker.facts.turn():
+        assert asker.facts.needs_canary
+        asker.facts.is_behind()
+        assert not asker.facts.needs_canary
+        asker.facts.reached(asker.clock.at - 1, ingested=True)
+        assert asker.facts.needs_canary
+        asker.facts.reached(asker.clock.at, ingested=False)
+        assert not asker.facts.needs_canary
+    asker.saw(response())
+    with asker.facts.turn():
+        assert not asker.facts.needs_canary
+
+
+# -- the law ------------------------------------------------------------------------------------------------
+
+_STEPS = st.lists(st.sampled_from(["write", "request", "act", "response", "fact", "read lines", "pass"]), max_size=60)
+
+
+@given(_STEPS)
+def test_no_turn_goes_by_what_a_write_before_it_had_changed(steps: list[str]) -> None:
+    asker = Asker()
+    value = 0
+    lines: list[Change] = []
+    is_open = False
+
+    def read_lines() -> None:
+        asker.saw(*lines)
+        lines.clear()
+
+    for step in steps:
+        asker.pass_s(0.001)
+        if step == "request" and not is_open:
+            lines.append(request())
+            is_open = True
+        elif step in ("act", "write") and is_open:
+            value += 1
+        elif step == "response" and is_open:
+            lines.append(response())
+            is_open = False
+        elif step == "read lines":
+            read_lines()
+        elif step == "fact":
+            with asker.facts.turn():
+                # a canary that was sent now: whatever was answered before it has its line before it
+                sent = asker.clock.at
+                read_lines()
+                asker.facts.reached(sent, ingested=False)
+                now = value
+                found = asker.facts.of("v", lambda now=now: now, places=lambda _: (PLACE,))  # type: ignore[misc]
+                assert found == value

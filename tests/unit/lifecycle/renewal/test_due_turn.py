@@ -10,8 +10,8 @@ import pytest
 from jitvault.context import RunMode, WorkerContext
 from jitvault.errors import AuditUntrusted
 from jitvault.lifecycle.decision.questions import decision_input_for
-from jitvault.lifecycle.renewal import shared_turn as shared
-from jitvault.lifecycle.renewal.shared_turn import read_up_to, shared_turn
+from jitvault.lifecycle.renewal import due_turn as module
+from jitvault.lifecycle.renewal.due_turn import due_turn, read_up_to
 from jitvault.model.revision_content import TemplateFacts
 from jitvault.policy.question import HeldLeases
 from jitvault.vault.facts import RECENT_S, Facts
@@ -62,7 +62,7 @@ def test_how_much_others_hold_is_counted_once_and_never_with_the_tasks_own() -> 
     spec = cast(Any, type("S", (), {"id": "t-1"}))
 
     def loads(of: WorkerContext) -> Any:
-        with facts.turn(), shared_turn(of):
+        with facts.turn(), due_turn(of, NOW - timedelta(seconds=0.5)):
             return decision_input_for(of, spec, access, requester=who, agent=who, owner=who).loads
 
     due = worker(facts, ledger)
@@ -80,36 +80,77 @@ def test_how_much_others_hold_is_counted_once_and_never_with_the_tasks_own() -> 
 
 
 @pytest.fixture
-def canaries(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    sent: list[int] = []
-    monkeypatch.setattr(shared, "canary", lambda _worker: sent.append(1))
+def canaries(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    sent: list[float] = []
+
+    def canary(worker: WorkerContext) -> None:
+        sent.append(worker.facts.now())
+        worker.facts.reached(worker.facts.now(), ingested=True)
+
+    monkeypatch.setattr(module, "canary", canary)
     return sent
 
 
-def test_a_canary_counts_for_what_was_due_before_it_was_sent_and_for_nothing_else(canaries: list[int]) -> None:
+def test_a_canary_counts_for_what_was_due_before_it_was_sent_and_for_nothing_else(canaries: list[float]) -> None:
     clock = Clock()
     one = worker(Facts(clock))
-    read_up_to(one, NOW - timedelta(seconds=30))
-    read_up_to(one, NOW - timedelta(seconds=30))
-    assert len(canaries) == 1
+
+    def due(seconds_ago: float) -> int:
+        with one.facts.turn():
+            read_up_to(one, NOW - timedelta(seconds=seconds_ago))
+        return len(canaries)
+
+    assert [due(30), due(30)] == [1, 1]
     clock.at += 0.4
     # it was due 0.3 s ago, and the canary was sent before that
-    read_up_to(one, NOW - timedelta(seconds=0.3))
-    assert len(canaries) == 2
+    assert due(0.3) == 2
     clock.at += 0.2
-    read_up_to(one, NOW - timedelta(seconds=0.3))
-    assert len(canaries) == 2
+    assert due(0.3) == 2
     clock.at += RECENT_S
-    read_up_to(one, NOW - timedelta(seconds=30))
-    assert len(canaries) == 3
+    assert due(30) == 3
 
 
-def test_who_shares_nothing_sends_a_canary_each_time(canaries: list[int]) -> None:
-    facts = Facts(Clock())
+def test_a_look_at_the_stream_is_not_enough_for_what_needs_its_lines(canaries: list[float]) -> None:
+    one = worker(Facts(Clock()))
+    with one.facts.turn():
+        one.facts.reached(one.facts.now(), ingested=False)
+        read_up_to(one, NOW)
+    assert len(canaries) == 1
+
+
+def test_what_is_no_scheduled_look_goes_by_a_canary_of_after_its_news(canaries: list[float]) -> None:
+    clock = Clock()
+    facts = Facts(clock)
     for due in (NOW - timedelta(seconds=30), None):
-        read_up_to(worker(facts, is_scheduled=False), due)
-    read_up_to(worker(facts), None)
+        facts.reached(clock.at, ingested=True)
+        clock.at += 0.1
+        with facts.turn():
+            assert not facts.is_due
+            with due_turn(worker(facts, is_scheduled=False), due):
+                assert not facts.is_due
+            read_up_to(worker(facts, is_scheduled=False), due)
+    with facts.turn():
+        read_up_to(worker(facts), None)
     assert len(canaries) == 3
+
+
+def test_what_became_due_during_its_turn_goes_by_a_canary_of_after_that(canaries: list[float]) -> None:
+    clock = Clock()
+    one = worker(Facts(clock), is_scheduled=False)
+    with one.facts.turn():
+        one.facts.reached(clock.at, ingested=True)
+        clock.at += 0.2
+        read_up_to(one, NOW - timedelta(seconds=0.1))
+        assert len(canaries) == 1
+        read_up_to(one, NOW - timedelta(seconds=0.1))
+    assert len(canaries) == 1
+
+
+def test_outside_of_a_turn_a_canary_is_sent_each_time(canaries: list[float]) -> None:
+    one = worker(Facts(Clock()), is_scheduled=False)
+    for n in (1, 2):
+        read_up_to(one, NOW - timedelta(seconds=30))
+        assert len(canaries) == n
 
 
 def test_a_stream_that_is_not_trusted_is_asked_for_each_look(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,9 +160,9 @@ def test_a_stream_that_is_not_trusted_is_asked_for_each_look(monkeypatch: pytest
         asked.append(1)
         raise AuditUntrusted("nothing comes")
 
-    monkeypatch.setattr(shared, "canary", lost)
+    monkeypatch.setattr(module, "canary", lost)
     one = worker(Facts(Clock()))
     for _ in range(2):
-        with pytest.raises(AuditUntrusted):
+        with pytest.raises(AuditUntrusted), one.facts.turn():
             read_up_to(one, NOW - timedelta(seconds=30))
     assert len(asked) == 2
