@@ -137,7 +137,8 @@ def _advance_claimed(worker: WorkerContext, task_id: str, claim: int, evaluated:
                 _publish(worker, record, claim, step.decision, error)
         raise
     record = _read_after_turns(worker, step.record or record, claim, was_ending=was_ending)
-    _publish(worker, record, claim, step.decision, intent=step.publication)
+    if step.is_told:
+        _publish(worker, record, claim, step.decision, intent=step.publication)
     return record
 
 
@@ -222,8 +223,7 @@ def _read_after_turns(worker: WorkerContext, record: TaskRecord, claim: int, *, 
     if was_ending and record.task.state in (State.ENDING, State.CONFIRMED):
         # the access is already revoked, so a note that cannot be read must not hold up the published proof
         with contextlib.suppress(VaultUnavailable, VaultRefused), worker.facts.turn():
-            record_end_notes(worker, record, claim)
-        record = worker.ledger.refreshed(record)
+            record = record_end_notes(worker, record, claim)
     return record
 
 
@@ -397,7 +397,7 @@ def _end(
         # whoever was just cut off asks why; the proof would come too late for the answer
         publish(worker, record, None)
     _advance_children(worker, record, claim)
-    return confirm_or_retry(worker, record.task.task_id, claim, last)
+    return confirm_or_retry(worker, record, claim, last)
 
 
 def _seal(worker: WorkerContext, record: TaskRecord, claim: int) -> Step:

@@ -14,14 +14,15 @@ from jitvault.context import WorkerContext
 from jitvault.documents.published_task import PublishedDocument
 from jitvault.ledger.model import Change, CheckRow, OperationRow, TaskRecord
 from jitvault.lifecycle.confirmation.confirm import judge, record_judgement
-from jitvault.lifecycle.confirmation.evidence import collect_evidence, collect_reconciled, tokens_of
+from jitvault.lifecycle.confirmation.evidence import collect_evidence, collect_reconciled
 from jitvault.lifecycle.confirmation.force import close_without_proof, force_revoke
-from jitvault.lifecycle.confirmation.quiet_rules import QUIET, settles_at
+from jitvault.lifecycle.confirmation.quiet_rules import QUIET
 from jitvault.lifecycle.confirmation.seal import has_late_lease, seal
-from jitvault.lifecycle.confirmation.seal_check import why_proof_fails_now
+from jitvault.lifecycle.confirmation.seal_check import list_leases, why_proof_fails_now
 from jitvault.lifecycle.confirmation.wrapped_read_probes import revoke_wrappings
 from jitvault.lifecycle.decision.evaluate import Evaluation
 from jitvault.lifecycle.issuance.unfinished import end_unnamed_tokens
+from jitvault.lifecycle.record.due_time import is_due_now
 from jitvault.lifecycle.record.lookups import BACK, is_any_live, proven_before
 from jitvault.lifecycle.record.reopenings import MOST_ROUNDS, is_going_round, why_reopened, why_seal_postponed
 from jitvault.lifecycle.requests.end_documents import EndRequest, force_request, may_end
@@ -34,7 +35,7 @@ from jitvault.model.finding import AFTER_SEAL
 from jitvault.model.kinds import EventKind
 from jitvault.model.proof_check import QUIET_N
 from jitvault.model.revision import Revision
-from jitvault.model.states import State, Verdict
+from jitvault.model.states import DEAD, EndReason, State, Verdict
 
 _TRIES = 4
 _FIRST_PAUSE_S = 0.2
@@ -42,6 +43,8 @@ _LONGEST_PAUSE_S = 1.6
 _QUIET_WAITS = 3
 """How often one call of `advance` waits for the quiet second of check 7."""
 _JUST_NOW = 3 * QUIET
+_OVER_BY = {EventKind.REVOKED: DEAD | {Verdict.GONE}, EventKind.JUDGED: DEAD}
+"""By which events all credentials of a task may be over, and the verdicts of those that are."""
 _SKEW = timedelta(seconds=5)
 """How far this host's clock and Vault's may differ where it is only guessed whether the settle window is over."""
 
@@ -54,7 +57,8 @@ class Step:
     evaluation by which the request was admitted just now. `record` is the task as it is now, where the turn knows
     that; before the first turn it was verified just now, and `published` is what was published of it. `publication` is
     the intent to publish what the turn did, where it is committed already. `tries` and `waits` count the retries and
-    the quiet seconds so far. `forced` says that Vault was made to forget the task's leases.
+    the quiet seconds so far. `forced` says that Vault was made to forget the task's leases. `is_told` says that the
+    state in which the turns leave the task is published.
     """
 
     go_on: bool = False
@@ -66,6 +70,7 @@ class Step:
     tries: int = 0
     waits: int = 0
     forced: bool = False
+    is_told: bool = True
 
 
 FIRST = Step()
@@ -91,7 +96,9 @@ def revoke_ending(
     This includes the credentials of the tasks below. `why` is the reason, where the task is not ending yet. Returns the
     task after it.
     """
-    is_later = why is None and not (last.tries or last.waits or _was_proven_just_now(worker, record))
+    if why is None and not last.tries and _ended_just_now(worker, record):
+        return record
+    is_later = why is None and not (last.tries or last.waits)
     if is_later and is_any_live(worker, proven_before(record)):
         # checked before anything that can fail: a restored Vault has brought a confirmed credential back
         record = reopen(worker, record, claim, EventKind.UNPROVEN, BACK)
@@ -99,46 +106,56 @@ def revoke_ending(
     return revoke_tree(worker, record, claim, why=why)
 
 
-def _was_proven_just_now(worker: WorkerContext, record: TaskRecord) -> bool:
-    """Return whether all credentials were judged just now, and each was proven dead.
+def _ended_just_now(worker: WorkerContext, record: TaskRecord) -> timedelta | None:
+    """Return how long ago all credentials were gone, or judged dead; None where that is not so, or long ago.
 
-    Only the quiet second was waited for since. They are looked up once more before the task is confirmed.
+    Then only the quiet second is waited for. Each was looked up after its revocation, and what Vault has of it after a
+    restore is asked before the seal.
     """
-    if len(proven_before(record)) < len(record.grants) + len(record.leases):
-        return False
-    judged = (datetime.fromisoformat(event.at) for event in reversed(record.events) if event.kind == EventKind.JUDGED)
-    at = next(judged, None)
-    return at is not None and timedelta(0) <= worker.now() - at < _JUST_NOW
+    last = next((event for event in reversed(record.events) if event.kind in _OVER_BY), None)
+    if last is None or any(row.verdict not in _OVER_BY[last.kind] for row in (*record.grants, *record.leases)):
+        return None
+    ago = worker.now() - datetime.fromisoformat(last.at)
+    return ago if timedelta(0) <= ago < _JUST_NOW else None
 
 
-def confirm_or_retry(worker: WorkerContext, task_id: str, claim: int, last: Step) -> Step:
+def confirm_or_retry(worker: WorkerContext, record: TaskRecord, claim: int, last: Step) -> Step:
     """Confirm that a revoked task's credentials are dead.
 
-    The tasks below had their turn. Waits for the quiet second of check 7, and retries a few times what a backend
-    refused.
+    The tasks below had their turn. Waits for the quiet second of check 7 before anything is judged, and retries a few
+    times what a backend refused.
     """
-    found = collect_reconciled(worker, task_id, claim)
+    ago = None if last.tries else _ended_just_now(worker, record)
+    if ago is not None and ago < QUIET and last.waits < _QUIET_WAITS:
+        return _after_quiet_second(worker, record, last)
+    found = collect_reconciled(worker, record, claim)
     if end_unnamed_tokens(worker, found, claim):
-        found = collect_reconciled(worker, task_id, claim)
+        found = collect_reconciled(worker, found.record, claim)
     if revoke_wrappings(worker, found, claim):
-        found = collect_evidence(worker, task_id)
+        found = collect_evidence(worker, found.record)
     outcome = record_judgement(worker, found, claim)
     record = outcome.record
     if outcome.back:
         record = reopen(worker, record, claim, EventKind.UNPROVEN, BACK)
     if outcome.proven and outcome.quiet.ok:
-        return Step(record=record)
-    quiet_s = QUIET.total_seconds()
+        return Step(record=record, publication=outcome.publication)
     if outcome.soon and last.waits < _QUIET_WAITS:
-        if worker.mode.is_daemon or worker.is_late(quiet_s):
-            return Step(record=record)
-        worker.clock.sleep(quiet_s)
-        return replace(last, go_on=True, record=None, waits=last.waits + 1)
+        return _after_quiet_second(worker, record, last)
     if not outcome.proven:
         retry = again_after_pause(worker, last)
         if retry is not None:
             return retry
     return _leave_unconfirmed(worker, record, claim, last)
+
+
+def _after_quiet_second(worker: WorkerContext, record: TaskRecord, last: Step) -> Step:
+    """Wait for the quiet second, and return a step that goes on; a worker daemon comes back to the task instead."""
+    quiet_s = QUIET.total_seconds()
+    if worker.mode.is_daemon or worker.is_late(quiet_s):
+        # whoever gave the access back asks for nothing but the proof
+        return Step(record=record, is_told=record.task.end_reason is not EndReason.COMPLETED)
+    worker.clock.sleep(quiet_s)
+    return replace(last, go_on=True, record=record, waits=last.waits + 1)
 
 
 def _leave_unconfirmed(worker: WorkerContext, record: TaskRecord, claim: int, last: Step) -> Step:
@@ -174,12 +191,12 @@ def _last_confirmed_at(record: TaskRecord) -> datetime | None:
 
 
 def is_settled(worker: WorkerContext, record: TaskRecord) -> bool:
-    """Return whether a confirmed task's settle window may be over.
+    """Return whether a confirmed task's settle window may be over, which is when the task is due.
 
     Near its end this says yes too early, and `seal` decides by Vault's clock.
     """
-    settled = settles_at(tokens_of(record), worker.ledger.trail(record), worker.settle_window)
-    return settled is None or worker.now() + _SKEW >= settled
+    due_at = record.task.due_at
+    return due_at is None or worker.now() + _SKEW >= due_at or is_due_now(worker, record)
 
 
 def seal_or_reopen(worker: WorkerContext, record: TaskRecord, claim: int) -> Step:
@@ -193,16 +210,18 @@ def seal_or_reopen(worker: WorkerContext, record: TaskRecord, claim: int) -> Ste
         why = f"tasks below it are not proven any more: {', '.join(open_below)}"
         reopen(worker, record, claim, EventKind.UNPROVEN, why)
         return Step(go_on=True)
-    found = collect_reconciled(worker, record.task.task_id, claim)
+    found = collect_reconciled(worker, record, claim)
     if has_late_lease(found.record):
         return Step(go_on=True)
-    doubt = why_proof_fails_now(worker, found)
+    listed = list_leases(worker, found.record)
+    doubt = why_proof_fails_now(worker, found, listed)
     if doubt:
         reopen(worker, found.record, claim, EventKind.UNPROVEN, doubt)
         return Step(go_on=True)
-    if not seal(worker, found, claim):
+    publication = seal(worker, found, listed, claim)
+    if publication is None:
         _close_unsealed(worker, worker.record(record.task.task_id), claim)
-    return Step()
+    return Step(publication=publication)
 
 
 def _close_unsealed(worker: WorkerContext, record: TaskRecord, claim: int) -> None:
@@ -253,7 +272,7 @@ def revoke_late_lease(worker: WorkerContext, record: TaskRecord, claim: int) -> 
     """
     worker.ledger.finding(record.task.task_id, *AFTER_SEAL, worker.now())
     revoke(worker, record, claim)
-    found = collect_evidence(worker, record.task.task_id)
+    found = collect_evidence(worker, record)
     judged = judge(worker, found)
     change = Change(EventKind.JUDGED, Judged(canary=found.newest.place.offset), rows=(*judged.leases, *judged.checks))
     worker.ledger.apply(record.task.task_id, change, claim=claim, at=worker.now())

@@ -70,13 +70,14 @@ def _needs_no_stream(worker: WorkerContext, record: TaskRecord) -> bool:
     """Return whether this turn of a worker daemon leaves the stream to the daemon's loops.
 
     Before the grant nothing depends on the stream, and the grant itself waits for a canary. A scheduled renewal waits
-    until the stream was read up to the task's due time. Without a daemon the stream has to be read from as early on as
-    possible: lines from before the first reading are never read.
+    until the stream was read up to the task's due time. What has ended is revoked by what is known of it, and its proof
+    waits for a canary. Without a daemon the stream has to be read from as early on as possible: lines from before the
+    first reading are never read.
     """
     if not worker.mode.is_daemon:
         return False
     is_renewal = worker.mode.is_scheduled and record.task.state in DELIVERED_STATES
-    return is_renewal or record.task.state in BEFORE_GRANT
+    return is_renewal or record.task.state in BEFORE_GRANT | {State.ENDING, State.CONFIRMED}
 
 
 def _read_with_stream(worker: WorkerContext, task_id: str, claim: int, known: TaskRecord | None) -> TaskRecord:

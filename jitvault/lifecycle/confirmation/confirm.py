@@ -34,7 +34,9 @@ from jitvault.lifecycle.record.lookups import (
     last_found,
     live_lookups,
     proven_before,
+    shown_hmac,
 )
+from jitvault.lifecycle.requests.publish import announced_publication
 from jitvault.model.event_bodies import Confirmed, Judged
 from jitvault.model.evidence import Evidence as CheckEvidence
 from jitvault.model.kinds import EventKind, LookupAnswer, OperationKind
@@ -109,7 +111,7 @@ class ConfirmOutcome:
 
     `record` is the task with the judgement. `proven` says that every credential is proven dead, and `quiet` is check 7.
     `soon` says that only time is missing, or the answer to a request in flight. `back` says that Vault has a credential
-    again that was proven dead before.
+    again that was proven dead before. `publication` is the intent to publish that the task is confirmed.
     """
 
     record: TaskRecord
@@ -117,6 +119,7 @@ class ConfirmOutcome:
     quiet: Check
     soon: bool = False
     back: bool = False
+    publication: OperationRow | None = None
 
 
 def record_judgement(worker: WorkerContext, evidence: Evidence, claim: int) -> ConfirmOutcome:
@@ -133,6 +136,7 @@ def record_judgement(worker: WorkerContext, evidence: Evidence, claim: int) -> C
     if is_any_live(worker, proven_before(record)):
         return ConfirmOutcome(record, proven=False, quiet=quiet.check, back=True)
     settled = tuple(replace(grant, settled=True) for grant in found.grants)
+    publication = announced_publication(worker, record.task.task_id)
     change = Change(
         EventKind.CONFIRMED,
         Confirmed(checks=tuple((c.subject, c.n, c.ok) for c in found.checks), quiet=quiet.check.evidence),
@@ -141,10 +145,10 @@ def record_judgement(worker: WorkerContext, evidence: Evidence, claim: int) -> C
             **_durations(record, credentials, worker.now()),
             "due_at": settles_at(tokens, evidence.trail, worker.settle_window) or evidence.newest.at,
         },
-        rows=(*settled, *found.leases, *checks),
+        rows=(*settled, *found.leases, *checks, publication),
     )
     record = worker.ledger.change(record, change, claim=claim, at=worker.now())
-    return ConfirmOutcome(record, found.proven, quiet.check)
+    return ConfirmOutcome(record, found.proven, quiet.check, publication=publication)
 
 
 def _record_unconfirmed(
@@ -265,7 +269,7 @@ def judge_lease(
         Credential(
             kind="lease",
             subject=lease.lease_id,
-            lookup_subject=hashed(lease.lease_id),
+            lookup_subject=shown_hmac(record, lease, trail) or hashed(lease.lease_id),
             mount=access.mount if access else lease.path.partition("/")[0],
             reported=_reported(lease.verdict, record.operations, lease.lease_id),
             lookup_ops=gone_lookups(record.operations, lease.lease_id),

@@ -84,13 +84,23 @@ class ResultRecorder:
         """Commit the rows that were added since the last commit."""
         if self._rows:
             now = self._worker.now()
-            due = {"due_at": next_try(self.since, now)} if self.since else {}
             rows = tuple(self._rows.values())
+            due = {"due_at": _next_look(rows, self.since, now)} if self.since else {}
             change = Change(self._event, VerdictsGiven(verdicts=self._uncommitted), fields=due, rows=rows)
             self.record = self._worker.ledger.change(self.record, change, claim=self._claim, at=now)
             self._rows = {}
             self._uncommitted = {}
         self._committed_at = self._worker.clock.monotonic()
+
+
+def _next_look(rows: Sequence[Row], begun: datetime, now: datetime) -> datetime:
+    """Return when to look again at a task that began to end at `begun`.
+
+    Where all that was revoked is gone, only the quiet second of its proof is missing.
+    """
+    credentials = [row for row in rows if isinstance(row, GrantRow | LeaseRow)]
+    is_gone = credentials and all(row.verdict is Verdict.GONE for row in credentials)
+    return now + SHORTEST_PAUSE if is_gone else next_try(begun, now)
 
 
 def _key(row: Row) -> str:
