@@ -6,6 +6,7 @@ done now. What Vault does not do yet, and what only time brings, is left to late
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -43,7 +44,7 @@ _LONGEST_PAUSE_S = 1.6
 _QUIET_WAITS = 3
 """How often one call of `advance` waits for the quiet second of check 7."""
 _JUST_NOW = 3 * QUIET
-_OVER_BY = {EventKind.REVOKED: DEAD | {Verdict.GONE}, EventKind.JUDGED: DEAD}
+_OVER_BY: Mapping[str, frozenset[Verdict]] = {EventKind.REVOKED: DEAD | {Verdict.GONE}, EventKind.JUDGED: DEAD}
 """By which events all credentials of a task may be over, and the verdicts of those that are."""
 _SKEW = timedelta(seconds=5)
 """How far this host's clock and Vault's may differ where it is only guessed whether the settle window is over."""
@@ -113,7 +114,8 @@ def _ended_just_now(worker: WorkerContext, record: TaskRecord) -> timedelta | No
     restore is asked before the seal.
     """
     last = next((event for event in reversed(record.events) if event.kind in _OVER_BY), None)
-    if last is None or any(row.verdict not in _OVER_BY[last.kind] for row in (*record.grants, *record.leases)):
+    verdicts = {row.verdict for row in record.grants} | {row.verdict for row in record.leases}
+    if last is None or not verdicts <= _OVER_BY[last.kind]:
         return None
     ago = worker.now() - datetime.fromisoformat(last.at)
     return ago if timedelta(0) <= ago < _JUST_NOW else None
