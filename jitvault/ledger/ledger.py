@@ -164,12 +164,17 @@ class Ledger(
         It is read again only where the task is not as in `record` any more: the stream entered lines of it meanwhile.
         The findings are those of `record`. Raises WrongState when the claim was lost.
         """
-        task_id = record.task.task_id
+        task_id, task = record.task.task_id, record.task
 
         def unit(connection: Connection) -> tuple[State, TaskRecord]:
-            task = _fenced(connection, task_id, claim, change)
-            written = write_change(connection, task, change, at)
-            after = record_after(record, change.rows, written) if task == record.task else None
+            try:
+                _check_allowed(connection, task, change)
+                written = write_change(connection, task, change, at, claim=claim)
+            except WrongState:
+                current = _fenced(connection, task_id, claim, change)
+                write_change(connection, current, change, at)
+                return current.state, read_record(connection, task_id, known=record.events) or record
+            after = record_after(record, change.rows, written)
             return task.state, after or read_record(connection, task_id, known=record.events) or record
 
         before, after = self._db.write(unit)
@@ -305,7 +310,12 @@ def _fenced(connection: Connection, task_id: str, claim: int, change: Change) ->
     if row is None:
         raise WrongState(f"another process took over task {task_id}", hint="Run the command again.")
     task = get(row, TaskRow)
-    check_move(task_id, task.state, change.state or task.state, change.event)
-    if change.state is State.ISSUING:
-        check_not_recovering(connection, task_id)
+    _check_allowed(connection, task, change)
     return task
+
+
+def _check_allowed(connection: Connection, task: TaskRow, change: Change) -> None:
+    """Raise WrongState where the task's state does not allow `change`, and Frozen for an issue during a recovery."""
+    check_move(task.task_id, task.state, change.state or task.state, change.event)
+    if change.state is State.ISSUING:
+        check_not_recovering(connection, task.task_id)

@@ -145,6 +145,11 @@ class TaskQueries:
         events = record.events + news
         return replace(record, task=task, events=events, operations=operations, findings=findings)
 
+    def with_findings(self, record: TaskRecord) -> TaskRecord:
+        """Return `record` with the findings about the task as the ledger has them now."""
+        with self._db.read() as connection:
+            return replace(record, findings=read_findings(connection, record.task.task_id))
+
     def tasks(self, states: Collection[State] = frozenset(State)) -> list[TaskRow]:
         """Return the tasks in one of `states`, the oldest first."""
         task = schema.tasks.c

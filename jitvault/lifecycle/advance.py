@@ -133,12 +133,14 @@ def _advance_claimed(worker: WorkerContext, task_id: str, claim: int, evaluated:
         # believed, so nothing of it is published. A freeze is also a SecurityFinding, but the ledger is sound then
         if isinstance(error, Frozen) or not isinstance(error, SecurityFinding):
             with contextlib.suppress(JitvaultError):
-                record = _read_after_turns(worker, record, claim, was_ending=was_ending)
+                record = _with_end_notes(worker, worker.ledger.refreshed(record), claim, was_ending=was_ending)
                 _publish(worker, record, claim, step.decision, error)
         raise
-    record = _read_after_turns(worker, step.record or record, claim, was_ending=was_ending)
-    if step.is_told:
-        _publish(worker, record, claim, step.decision, intent=step.publication)
+    if step.record is not None and not step.is_told:
+        return step.record
+    record = worker.ledger.with_findings(step.record) if step.record else worker.ledger.refreshed(record)
+    record = _with_end_notes(worker, record, claim, was_ending=was_ending)
+    _publish(worker, record, claim, step.decision, intent=step.publication)
     return record
 
 
@@ -213,13 +215,12 @@ def _revoke_despite_contradiction(worker: WorkerContext, task_id: str, claim: in
             revoke_tree(worker, record, claim, why=why)
 
 
-def _read_after_turns(worker: WorkerContext, record: TaskRecord, claim: int, *, was_ending: bool) -> TaskRecord:
-    """Return the task as the turns left it, with people's notes on its end.
+def _with_end_notes(worker: WorkerContext, record: TaskRecord, claim: int, *, was_ending: bool) -> TaskRecord:
+    """Return the task with people's notes on its end.
 
     `was_ending` says that the task was ending before the first turn. Only then can entitled people have signed further
     reasons since; they are recorded here.
     """
-    record = worker.ledger.refreshed(record)
     if was_ending and record.task.state in (State.ENDING, State.CONFIRMED):
         # the access is already revoked, so a note that cannot be read must not hold up the published proof
         with contextlib.suppress(VaultUnavailable, VaultRefused), worker.facts.turn():

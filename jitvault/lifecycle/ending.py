@@ -23,6 +23,7 @@ from jitvault.lifecycle.confirmation.seal_check import list_leases, why_proof_fa
 from jitvault.lifecycle.confirmation.wrapped_read_probes import revoke_wrappings
 from jitvault.lifecycle.decision.evaluate import Evaluation
 from jitvault.lifecycle.issuance.unfinished import end_unnamed_tokens
+from jitvault.lifecycle.read_for_turn import check_tripwires
 from jitvault.lifecycle.record.due_time import is_due_now
 from jitvault.lifecycle.record.lookups import BACK, is_any_live, proven_before
 from jitvault.lifecycle.record.reopenings import MOST_ROUNDS, is_going_round, why_reopened, why_seal_postponed
@@ -97,8 +98,10 @@ def revoke_ending(
     This includes the credentials of the tasks below. `why` is the reason, where the task is not ending yet. Returns the
     task after it.
     """
-    if why is None and not last.tries and _ended_just_now(worker, record):
-        return record
+    if why is None:
+        if not last.tries and _ended_just_now(worker, record):
+            return record
+        record, _ = check_tripwires(worker, record)
     is_later = why is None and not (last.tries or last.waits)
     if is_later and is_any_live(worker, proven_before(record)):
         # checked before anything that can fail: a restored Vault has brought a confirmed credential back
@@ -135,7 +138,8 @@ def confirm_or_retry(worker: WorkerContext, record: TaskRecord, claim: int, last
         found = collect_reconciled(worker, found.record, claim)
     if revoke_wrappings(worker, found, claim):
         found = collect_evidence(worker, found.record)
-    outcome = record_judgement(worker, found, claim)
+    record, _ = check_tripwires(worker, found.record, found.trail)
+    outcome = record_judgement(worker, replace(found, record=record), claim)
     record = outcome.record
     if outcome.back:
         record = reopen(worker, record, claim, EventKind.UNPROVEN, BACK)

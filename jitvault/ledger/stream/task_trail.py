@@ -47,21 +47,22 @@ _NEWEST = (
     .join_from(schema.canaries, schema.audit_sources, _SOURCE.name == _CANARY.source, isouter=True)
     .order_by(_CANARY.at.desc())
     .limit(1)
+    .subquery()
 )
 # a canary line that hashes an accessor says nothing about the token
 _ELSEWHERE = (_LINE.kind != Kind.CANARY) & or_(
-    _LINE.source != bindparam("source"),
-    _LINE.epoch != bindparam("epoch"),
-    _LINE.epoch != bindparam("read"),
+    _LINE.source != _NEWEST.c.source,
+    _LINE.epoch != _NEWEST.c.epoch,
+    _LINE.epoch != _NEWEST.c.read,
 )
 # A gap elsewhere may hide what a token of the task did. Each condition uses its own index.
 _INTERRUPTED = select(
     or_(
-        select(_LINE.line).where(_LINE.actor.in_(_TOKENS), _ELSEWHERE).exists(),
-        select(_LINE.line).where(_LINE.subject.in_(_SUBJECTS), _ELSEWHERE).exists(),
+        select(_LINE.line).where(_LINE.actor.in_(_TOKENS), _ELSEWHERE).correlate(_NEWEST).exists(),
+        select(_LINE.line).where(_LINE.subject.in_(_SUBJECTS), _ELSEWHERE).correlate(_NEWEST).exists(),
         select(_GAP.source).where(_GAP.at >= bindparam("since")).exists(),
     )
-)
+).select_from(_NEWEST)
 # the HMACs of all tokens that stood for these: their wrappings, themselves, and what they had wrapped
 _ALIASES = select(_LINE.alias).where(or_(_LINE.subject.in_(_TOKENS), _LINE.actor.in_(_TOKENS)), _LINE.alias != "")
 _REWRAP = select(_LINE.alias).where(_LINE.kind == Kind.REWRAPPED, _LINE.alias != "")
@@ -197,12 +198,12 @@ def interrupted(connection: Connection, record: TaskRecord) -> bool:
     See `Ledger.interrupted`.
     """
     tokens = [g.accessor_hmac for g in record.grants if g.accessor_hmac]
-    newest = connection.execute(_NEWEST).first()
-    if newest is None or not tokens:
+    if not tokens:
         return False
     subjects = tokens + [lease.lease_id for lease in record.leases]
     values = {"tokens": tokens, "subjects": subjects, "since": _first_create_sent(record)}
-    return bool(connection.execute(_INTERRUPTED, {**values, **newest._mapping}).scalar())
+    # no row where there is no canary
+    return bool(connection.execute(_INTERRUPTED, values).scalar())
 
 
 def endangered(connection: Connection, record: TaskRecord) -> bool:
