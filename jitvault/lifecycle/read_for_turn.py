@@ -32,8 +32,8 @@ def read_for_turn(
     """Read the stream and the task; return the task and the tripwires that its lines hit.
 
     `known` is the verified record of the turn before. The tripwires of a delivered task are left to its renewal, and
-    those of one that ends to its proof: they may read the stream further. Raises AuditUntrusted where the stream cannot be read, after what has to end was
-    revoked.
+    those of one that ends to its proof: they may read the stream further. Raises AuditUntrusted where the stream cannot
+    be read, after what has to end was revoked.
     """
     if known is not None and _needs_no_stream(worker, known):
         record = known
