@@ -151,11 +151,12 @@ class Ledger(
             if admission is not None:
                 admit(connection, admission)
                 _record_delegation(connection, admission, at)
-            changed = write_change(connection, task, change, at).task
+            changed = write_change(connection, task, change, at, claim_until=self._given_back(task_id, change)).task
             return task.state, _replay_known_lines(connection, changed, change, at)
 
         before, changed = self._db.write(unit, alone=admission is not None)
         self._note_move(before, changed)
+        self._note_given_back(task_id, change)
         return changed
 
     def change(self, record: TaskRecord, change: Change, *, claim: int, at: datetime) -> TaskRecord:
@@ -165,20 +166,22 @@ class Ledger(
         The findings are those of `record`. Raises WrongState when the claim was lost.
         """
         task_id, task = record.task.task_id, record.task
+        claim_until = self._given_back(task_id, change)
 
         def unit(connection: Connection) -> tuple[State, TaskRecord]:
             try:
                 _check_allowed(connection, task, change)
-                written = write_change(connection, task, change, at, claim=claim)
+                written = write_change(connection, task, change, at, claim=claim, claim_until=claim_until)
             except WrongState:
                 current = _fenced(connection, task_id, claim, change)
-                write_change(connection, current, change, at)
+                write_change(connection, current, change, at, claim_until=claim_until)
                 return current.state, read_record(connection, task_id, known=record.events) or record
             after = record_after(record, change.rows, written)
             return task.state, after or read_record(connection, task_id, known=record.events) or record
 
         before, after = self._db.write(unit)
         self._note_move(before, after.task)
+        self._note_given_back(task_id, change)
         return after
 
     # -- reading a task's lines ----------------------------------------------------------------------

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from functools import partial
-from operator import contains
 
 from sqlalchemy import Connection, Select, bindparam, func, select
 
 from jitvault.errors import WrongState
 from jitvault.ledger.claims import DONE, LEFT, Taken, extend, give_back, held, is_free, is_ours, take, taking
 from jitvault.ledger.claims import now as claim_clock
-from jitvault.ledger.model import Turn
+from jitvault.ledger.model import Change, Turn
 from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.database import Database
 from jitvault.ledger.storage.dialect import batches
@@ -69,9 +67,13 @@ class TaskClaims:
         called.
         """
         taken = self._taken.pop(task_id, None)
-        leaves_rest = partial(contains, self._unfinished, task_id)
         since = taken.at if taken and taken.is_fresh else claim_clock()
-        with held(self._db, _TASK.task_id, task_id, f"task {task_id}", taken=taken, leaves_rest=leaves_rest) as epoch:
+        is_held = True
+
+        def end() -> float | None:
+            return self._end(task_id) if is_held else None
+
+        with held(self._db, _TASK.task_id, task_id, f"task {task_id}", taken=taken, end=end) as epoch:
             self._held[task_id] = Taken(epoch, since)
             # not before the claim is ours: until then, the mark is that of another thread
             self._unfinished.discard(task_id)
@@ -80,7 +82,20 @@ class TaskClaims:
             try:
                 yield epoch
             finally:
-                self._held.pop(task_id, None)
+                is_held = self._held.pop(task_id, None) is not None
+
+    def _end(self, task_id: str) -> float:
+        """Return how the claim of a task is given back."""
+        return LEFT if task_id in self._unfinished else DONE
+
+    def _given_back(self, task_id: str, change: Change) -> float | None:
+        """Return how `change` gives the claim back; None where it does not."""
+        return self._end(task_id) if change.gives_back else None
+
+    def _note_given_back(self, task_id: str, change: Change) -> None:
+        """Note a committed change, where it gave the claim back."""
+        if change.gives_back:
+            self._held.pop(task_id, None)
 
     def leave_rest(self, task_id: str) -> None:
         """Mark a task claimed here: not everything will be done under the claim.
@@ -101,6 +116,13 @@ class TaskClaims:
         if not extend(self._db, _TASK.task_id, task_id, claim):
             raise WrongState(f"another process took over task {task_id}", hint="Run the command again.")
         self._held[task_id] = Taken(claim, extended_at)
+
+    def check_claim(self, task_id: str, claim: int) -> None:
+        """Raise WrongState where another process has claimed the task since, also after this claim was given back."""
+        with self._db.read() as connection:
+            found = connection.execute(_CLAIM_STATE, {"task_id": task_id}).first()
+        if found is None or found.claim_epoch != claim:
+            raise WrongState(f"another process took over task {task_id}", hint="Run the command again.")
 
     def take(self, task_id: str, *, since: int | None = None) -> Turn:
         """Claim a task without waiting, for a later `claim` to continue.

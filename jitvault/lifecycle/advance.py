@@ -179,20 +179,21 @@ def _publish(
     *,
     intent: OperationRow | None = None,
 ) -> None:
-    """Publish the task's state to Vault while this process holds its claim.
+    """Publish the task's state to Vault, while no other process has claimed it since.
 
-    A process may be suspended for longer than its claim lives, even right before it writes to Vault. It has then
-    overwritten a newer state, so it publishes the newer state again. Raises WrongState where another process has taken
-    the task over.
+    The claim may have been given back with `intent`. A process may be suspended for longer than its claim lives, even
+    right before it writes to Vault. It has then overwritten a newer state, so it publishes the newer state again.
+    Raises WrongState where another process has taken the task over.
     """
     task_id = record.task.task_id
-    # a ledger that accepts no writes gives no other process the claim either
-    with contextlib.suppress(LedgerUnavailable):
-        worker.ledger.extend(task_id, claim)
+    if intent is None:
+        # a ledger that accepts no writes gives no other process the claim either
+        with contextlib.suppress(LedgerUnavailable):
+            worker.ledger.extend(task_id, claim)
     publish(worker, record, decision, error, intent=intent)
     try:
         with contextlib.suppress(LedgerUnavailable):
-            worker.ledger.extend(task_id, claim)
+            worker.ledger.check_claim(task_id, claim)
     except WrongState:
         publish(worker, worker.record(task_id), None)
         raise

@@ -16,6 +16,7 @@ from jitvault.errors import AuditLagging, AuditUntrusted
 from jitvault.ledger.model import TaskRecord
 from jitvault.lifecycle.end_reasons import why_end_blind
 from jitvault.lifecycle.record.integrity import verify_again
+from jitvault.lifecycle.record.lookups import is_any_left
 from jitvault.lifecycle.revocation.cascade import revoke_tree
 from jitvault.lifecycle.revocation.revoke import is_replaced_token_unproven
 from jitvault.model.states import BEFORE_GRANT, DELIVERED_STATES, State
@@ -73,13 +74,15 @@ def revoke_without_stream(worker: WorkerContext, record: TaskRecord, claim: int)
 
 
 def _needs_no_stream(worker: WorkerContext, record: TaskRecord) -> bool:
-    """Return whether this turn of a worker daemon leaves the stream to the daemon's loops.
+    """Return whether this turn of a worker daemon leaves the stream to the daemon's loops, or any turn to its canary.
 
     Before the grant nothing depends on the stream, and the grant itself waits for a canary. A renewal waits until the
     stream was read up to the task's due time, and news was read by who brought it. What has ended is revoked by what is
     known of it, and its proof waits for a canary. Without a daemon the stream has to be read from as early on as
     possible: lines from before the first reading are never read.
     """
+    if record.task.state is State.ENDING and not is_any_left(record):
+        return True
     states = BEFORE_GRANT | DELIVERED_STATES | {State.ENDING, State.CONFIRMED}
     return worker.mode.is_daemon and record.task.state in states
 

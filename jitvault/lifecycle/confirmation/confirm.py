@@ -146,6 +146,7 @@ def record_judgement(worker: WorkerContext, evidence: Evidence, claim: int) -> C
             "due_at": settles_at(tokens, evidence.trail, worker.settle_window) or evidence.newest.at,
         },
         rows=(*settled, *found.leases, *checks, publication),
+        gives_back=True,
     )
     record = worker.ledger.change(record, change, claim=claim, at=worker.now())
     return ConfirmOutcome(record, found.proven, quiet.check, publication=publication)

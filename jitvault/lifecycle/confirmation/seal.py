@@ -64,6 +64,7 @@ def seal(worker: WorkerContext, found: Evidence, listed: Collection[str], claim:
         state=State.SEALED,
         fields={"receipt": receipt, "due_at": None},
         rows=(publication,),
+        gives_back=True,
     )
     worker.ledger.apply(record.task.task_id, change, claim=claim, at=sealed_at)
     return publication

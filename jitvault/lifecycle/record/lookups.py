@@ -28,6 +28,12 @@ def proven_before(record: TaskRecord) -> list[GrantRow | LeaseRow]:
     return [row for row in rows if row.verdict in DEAD]
 
 
+def is_any_left(record: TaskRecord) -> bool:
+    """Return whether a credential of the task was not gone when it was looked up last."""
+    rows: tuple[GrantRow | LeaseRow, ...] = (*record.grants, *record.leases)
+    return any(row.verdict not in DEAD | {Verdict.GONE} for row in rows)
+
+
 def is_any_live(worker: WorkerContext, credentials: Iterable[GrantRow | LeaseRow]) -> bool:
     """Return whether Vault has one of the credentials at this moment.
 
