@@ -6,7 +6,6 @@ done now. What Vault does not do yet, and what only time brings, is left to late
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -15,17 +14,16 @@ from jitvault.context import WorkerContext
 from jitvault.documents.published_task import PublishedDocument
 from jitvault.ledger.model import Change, CheckRow, OperationRow, TaskRecord
 from jitvault.lifecycle.confirmation.confirm import judge, record_judgement
-from jitvault.lifecycle.confirmation.evidence import collect_evidence, collect_reconciled
+from jitvault.lifecycle.confirmation.evidence import collect_evidence, collect_reconciled, tokens_of
 from jitvault.lifecycle.confirmation.force import close_without_proof, force_revoke
-from jitvault.lifecycle.confirmation.quiet_rules import QUIET
+from jitvault.lifecycle.confirmation.quiet_rules import QUIET, settles_at
 from jitvault.lifecycle.confirmation.seal import has_late_lease, seal
 from jitvault.lifecycle.confirmation.seal_check import list_leases, why_proof_fails_now
 from jitvault.lifecycle.confirmation.wrapped_read_probes import revoke_wrappings
 from jitvault.lifecycle.decision.evaluate import Evaluation
 from jitvault.lifecycle.issuance.unfinished import end_unnamed_tokens
 from jitvault.lifecycle.read_for_turn import check_tripwires
-from jitvault.lifecycle.record.due_time import is_due_now
-from jitvault.lifecycle.record.lookups import BACK, is_any_live, proven_before
+from jitvault.lifecycle.record.lookups import BACK, gone_before, is_any_live, proven_before
 from jitvault.lifecycle.record.reopenings import MOST_ROUNDS, is_going_round, why_reopened, why_seal_postponed
 from jitvault.lifecycle.requests.end_documents import EndRequest, force_request, may_end
 from jitvault.lifecycle.revocation.cascade import revoke_tree, unproven_below
@@ -34,10 +32,10 @@ from jitvault.model.approval import RequestDecision
 from jitvault.model.event_bodies import EndCause, EventBody, Judged
 from jitvault.model.evidence import MOST_TEXT, Lack, Missing
 from jitvault.model.finding import AFTER_SEAL
-from jitvault.model.kinds import EventKind
+from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.proof_check import QUIET_N
 from jitvault.model.revision import Revision
-from jitvault.model.states import DEAD, EndReason, State, Verdict
+from jitvault.model.states import EndReason, State, Verdict
 
 _TRIES = 4
 _FIRST_PAUSE_S = 0.2
@@ -45,8 +43,6 @@ _LONGEST_PAUSE_S = 1.6
 _QUIET_WAITS = 3
 """How often one call of `advance` waits for the quiet second of check 7."""
 _JUST_NOW = 3 * QUIET
-_OVER_BY: Mapping[str, frozenset[Verdict]] = {EventKind.REVOKED: DEAD | {Verdict.GONE}, EventKind.JUDGED: DEAD}
-"""By which events all credentials of a task may be over, and the verdicts of those that are."""
 _SKEW = timedelta(seconds=5)
 """How far this host's clock and Vault's may differ where it is only guessed whether the settle window is over."""
 
@@ -99,7 +95,7 @@ def revoke_ending(
     task after it.
     """
     if why is None:
-        if not last.tries and _ended_just_now(worker, record):
+        if not last.tries and _was_gone_just_now(worker, record):
             return record
         record, _ = check_tripwires(worker, record)
     is_later = why is None and not (last.tries or last.waits)
@@ -110,18 +106,25 @@ def revoke_ending(
     return revoke_tree(worker, record, claim, why=why)
 
 
-def _ended_just_now(worker: WorkerContext, record: TaskRecord) -> timedelta | None:
-    """Return how long ago all credentials were gone, or judged dead; None where that is not so, or long ago.
+def _was_gone_just_now(worker: WorkerContext, record: TaskRecord) -> bool:
+    """Return whether all credentials were gone when they were looked up or judged just now.
 
-    Then only the quiet second is waited for. Each was looked up after its revocation, and what Vault has of it after a
-    restore is asked before the seal.
+    Only the quiet second was waited for since. They are looked up once more before the task is confirmed.
     """
-    last = next((event for event in reversed(record.events) if event.kind in _OVER_BY), None)
-    verdicts = {row.verdict for row in record.grants} | {row.verdict for row in record.leases}
-    if last is None or not verdicts <= _OVER_BY[last.kind]:
-        return None
-    ago = worker.now() - datetime.fromisoformat(last.at)
-    return ago if timedelta(0) <= ago < _JUST_NOW else None
+    if len(gone_before(record)) < len(record.grants) + len(record.leases):
+        return False
+    asked = (event for event in reversed(record.events) if event.kind in (EventKind.REVOKED, EventKind.JUDGED))
+    last = next(asked, None)
+    return last is not None and timedelta(0) <= worker.now() - datetime.fromisoformat(last.at) < _JUST_NOW
+
+
+def _is_quiet_second(worker: WorkerContext, record: TaskRecord) -> bool:
+    """Return whether nothing was judged yet, and the quiet second after the last revocation is not over."""
+    kinds = (OperationKind.REVOKE_TOKEN, OperationKind.REVOKE_LEASE)
+    revoked = [op.answered_at for op in record.operations if op.kind in kinds and op.answered_at]
+    if record.checks or not revoked or not _was_gone_just_now(worker, record):
+        return False
+    return worker.now() - max(revoked) < QUIET
 
 
 def confirm_or_retry(worker: WorkerContext, record: TaskRecord, claim: int, last: Step) -> Step:
@@ -130,8 +133,7 @@ def confirm_or_retry(worker: WorkerContext, record: TaskRecord, claim: int, last
     The tasks below had their turn. Waits for the quiet second of check 7 before anything is judged, and retries a few
     times what a backend refused.
     """
-    ago = None if last.tries else _ended_just_now(worker, record)
-    if ago is not None and ago < QUIET and last.waits < _QUIET_WAITS:
+    if not last.tries and _is_quiet_second(worker, record):
         return _after_quiet_second(worker, record, last)
     found = collect_reconciled(worker, record, claim)
     if end_unnamed_tokens(worker, found, claim):
@@ -146,7 +148,7 @@ def confirm_or_retry(worker: WorkerContext, record: TaskRecord, claim: int, last
     if outcome.proven and outcome.quiet.ok:
         return Step(record=record, publication=outcome.publication)
     if outcome.soon and last.waits < _QUIET_WAITS:
-        return _after_quiet_second(worker, record, last)
+        return _after_quiet_second(worker, record, replace(last, waits=last.waits + 1))
     if not outcome.proven:
         retry = again_after_pause(worker, last)
         if retry is not None:
@@ -161,7 +163,7 @@ def _after_quiet_second(worker: WorkerContext, record: TaskRecord, last: Step) -
         # whoever gave the access back asks for nothing but the proof
         return Step(record=record, is_told=record.task.end_reason is not EndReason.COMPLETED)
     worker.clock.sleep(quiet_s)
-    return replace(last, go_on=True, record=record, waits=last.waits + 1)
+    return replace(last, go_on=True, record=record)
 
 
 def _leave_unconfirmed(worker: WorkerContext, record: TaskRecord, claim: int, last: Step) -> Step:
@@ -197,12 +199,12 @@ def _last_confirmed_at(record: TaskRecord) -> datetime | None:
 
 
 def is_settled(worker: WorkerContext, record: TaskRecord) -> bool:
-    """Return whether a confirmed task's settle window may be over, which is when the task is due.
+    """Return whether a confirmed task's settle window may be over.
 
     Near its end this says yes too early, and `seal` decides by Vault's clock.
     """
-    due_at = record.task.due_at
-    return due_at is None or worker.now() + _SKEW >= due_at or is_due_now(worker, record)
+    settled = settles_at(tokens_of(record), worker.ledger.trail(record), worker.settle_window)
+    return settled is None or worker.now() + _SKEW >= settled
 
 
 def seal_or_reopen(worker: WorkerContext, record: TaskRecord, claim: int) -> Step:

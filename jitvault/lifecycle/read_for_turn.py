@@ -16,7 +16,7 @@ from jitvault.errors import AuditLagging, AuditUntrusted
 from jitvault.ledger.model import TaskRecord
 from jitvault.lifecycle.end_reasons import why_end_blind
 from jitvault.lifecycle.record.integrity import verify_again
-from jitvault.lifecycle.record.lookups import is_any_left
+from jitvault.lifecycle.record.lookups import gone_before
 from jitvault.lifecycle.revocation.cascade import revoke_tree
 from jitvault.lifecycle.revocation.revoke import is_replaced_token_unproven
 from jitvault.model.states import BEFORE_GRANT, DELIVERED_STATES, State
@@ -81,7 +81,7 @@ def _needs_no_stream(worker: WorkerContext, record: TaskRecord) -> bool:
     known of it, and its proof waits for a canary. Without a daemon the stream has to be read from as early on as
     possible: lines from before the first reading are never read.
     """
-    if record.task.state is State.ENDING and not is_any_left(record):
+    if record.task.state is State.ENDING and len(gone_before(record)) == len(record.grants) + len(record.leases):
         return True
     states = BEFORE_GRANT | DELIVERED_STATES | {State.ENDING, State.CONFIRMED}
     return worker.mode.is_daemon and record.task.state in states

@@ -29,11 +29,11 @@ from jitvault.lifecycle.record.due_time import has_come
 from jitvault.lifecycle.record.history import proof_level_of
 from jitvault.lifecycle.record.integrity import is_complete
 from jitvault.lifecycle.record.lookups import (
+    gone_before,
     gone_lookups,
     is_any_live,
     last_found,
     live_lookups,
-    proven_before,
     shown_hmac,
 )
 from jitvault.lifecycle.requests.publish import announced_publication
@@ -111,7 +111,7 @@ class ConfirmOutcome:
 
     `record` is the task with the judgement. `proven` says that every credential is proven dead, and `quiet` is check 7.
     `soon` says that only time is missing, or the answer to a request in flight. `back` says that Vault has a credential
-    again that was proven dead before. `publication` is the intent to publish that the task is confirmed.
+    again that was gone before. `publication` is the intent to publish that the task is confirmed.
     """
 
     record: TaskRecord
@@ -133,7 +133,7 @@ def record_judgement(worker: WorkerContext, evidence: Evidence, claim: int) -> C
     if not quiet.check.ok:
         record = _record_unconfirmed(worker, record, claim, found, quiet, checks)
         return ConfirmOutcome(record, found.proven, quiet.check, soon=quiet.soon)
-    if is_any_live(worker, proven_before(record)):
+    if is_any_live(worker, gone_before(record)):
         return ConfirmOutcome(record, proven=False, quiet=quiet.check, back=True)
     settled = tuple(replace(grant, settled=True) for grant in found.grants)
     publication = announced_publication(worker, record.task.task_id)

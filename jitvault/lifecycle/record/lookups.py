@@ -28,10 +28,10 @@ def proven_before(record: TaskRecord) -> list[GrantRow | LeaseRow]:
     return [row for row in rows if row.verdict in DEAD]
 
 
-def is_any_left(record: TaskRecord) -> bool:
-    """Return whether a credential of the task was not gone when it was looked up last."""
+def gone_before(record: TaskRecord) -> list[GrantRow | LeaseRow]:
+    """Return the credentials of the task that were gone when Vault was asked about them last."""
     rows: tuple[GrantRow | LeaseRow, ...] = (*record.grants, *record.leases)
-    return any(row.verdict not in DEAD | {Verdict.GONE} for row in rows)
+    return [row for row in rows if row.verdict in DEAD | {Verdict.GONE}]
 
 
 def is_any_live(worker: WorkerContext, credentials: Iterable[GrantRow | LeaseRow]) -> bool:
