@@ -111,8 +111,10 @@ class Ledger(
         finally:
             del self._moves.tasks
 
-    def _note_move(self, before: State | None, after: TaskRow) -> None:
-        """Note a committed change, where it moved the task to another state."""
+    def _note_done(self, change: Change, before: State | None, after: TaskRow) -> None:
+        """Note a committed change, where it moved the task to another state or gave its claim back."""
+        if change.gives_back:
+            self._held.pop(after.task_id, None)
         moved: dict[str, TaskRow] | None = getattr(self._moves, "tasks", None)
         if moved is not None and before is not after.state:
             moved[after.task_id] = after
@@ -133,7 +135,7 @@ class Ledger(
             return _replay_known_lines(connection, created, change, at)
 
         created = self._db.write(unit)
-        self._note_move(None, created)
+        self._note_done(change, None, created)
         return created
 
     def apply(
@@ -151,12 +153,11 @@ class Ledger(
             if admission is not None:
                 admit(connection, admission)
                 _record_delegation(connection, admission, at)
-            changed = write_change(connection, task, change, at, claim_until=self._given_back(task_id, change)).task
+            changed = write_change(connection, task, change, at).task
             return task.state, _replay_known_lines(connection, changed, change, at)
 
         before, changed = self._db.write(unit, alone=admission is not None)
-        self._note_move(before, changed)
-        self._note_given_back(task_id, change)
+        self._note_done(change, before, changed)
         return changed
 
     def change(self, record: TaskRecord, change: Change, *, claim: int, at: datetime) -> TaskRecord:
@@ -166,22 +167,20 @@ class Ledger(
         The findings are those of `record`. Raises WrongState when the claim was lost.
         """
         task_id, task = record.task.task_id, record.task
-        claim_until = self._given_back(task_id, change)
 
         def unit(connection: Connection) -> tuple[State, TaskRecord]:
             try:
                 _check_allowed(connection, task, change)
-                written = write_change(connection, task, change, at, claim=claim, claim_until=claim_until)
+                written = write_change(connection, task, change, at, claim=claim)
             except WrongState:
                 current = _fenced(connection, task_id, claim, change)
-                write_change(connection, current, change, at, claim_until=claim_until)
+                write_change(connection, current, change, at)
                 return current.state, read_record(connection, task_id, known=record.events) or record
             after = record_after(record, change.rows, written)
             return task.state, after or read_record(connection, task_id, known=record.events) or record
 
         before, after = self._db.write(unit)
-        self._note_move(before, after.task)
-        self._note_given_back(task_id, change)
+        self._note_done(change, before, after.task)
         return after
 
     # -- reading a task's lines ----------------------------------------------------------------------

@@ -13,6 +13,7 @@ from sqlalchemy import BindParameter, Connection, bindparam, insert, select, upd
 from jitvault.errors import WrongState
 from jitvault.formats.conversion import as_json
 from jitvault.formats.rfc3339 import rfc3339
+from jitvault.ledger.claims import DONE
 from jitvault.ledger.model import (
     Change,
     CheckRow,
@@ -75,13 +76,12 @@ def write_change(
     *,
     is_new: bool = False,
     claim: int | None = None,
-    claim_until: float | None = None,
 ) -> WrittenChange:
     """Write a task's change and return what it made of the task.
 
     In one transaction: the changed rows, one event, the chain's head that covers the event, the task's own columns, and
     the notices about the change. Raises WrongState, and has written nothing, where the task is not at the version of
-    `task` any more, or where `claim` is given and is not the task's. `claim_until` gives the claim back.
+    `task` any more, or where `claim` is given and is not the task's.
     """
     state = change.state or task.state
     written = asdict(task) if is_new else change.fields
@@ -103,8 +103,8 @@ def write_change(
         "version": task.version + 1,
     }
     which = {"the_task": task.task_id, "its_version": task.version}
-    if claim_until is not None:
-        which["claim_until"] = claim_until
+    if change.gives_back:
+        which["claim_until"] = DONE
     if claim is None:
         changed = connection.execute(_UPDATE_TASK, {**values, **which})
     else:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Select, bindparam, func, select
 from jitvault.errors import WrongState
 from jitvault.ledger.claims import DONE, LEFT, Taken, extend, give_back, held, is_free, is_ours, take, taking
 from jitvault.ledger.claims import now as claim_clock
-from jitvault.ledger.model import Change, Turn
+from jitvault.ledger.model import Turn
 from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.database import Database
 from jitvault.ledger.storage.dialect import batches
@@ -71,7 +71,9 @@ class TaskClaims:
         is_held = True
 
         def end() -> float | None:
-            return self._end(task_id) if is_held else None
+            if task_id in self._unfinished:
+                return LEFT
+            return DONE if is_held else None
 
         with held(self._db, _TASK.task_id, task_id, f"task {task_id}", taken=taken, end=end) as epoch:
             self._held[task_id] = Taken(epoch, since)
@@ -83,19 +85,6 @@ class TaskClaims:
                 yield epoch
             finally:
                 is_held = self._held.pop(task_id, None) is not None
-
-    def _end(self, task_id: str) -> float:
-        """Return how the claim of a task is given back."""
-        return LEFT if task_id in self._unfinished else DONE
-
-    def _given_back(self, task_id: str, change: Change) -> float | None:
-        """Return how `change` gives the claim back; None where it does not."""
-        return self._end(task_id) if change.gives_back else None
-
-    def _note_given_back(self, task_id: str, change: Change) -> None:
-        """Note a committed change, where it gave the claim back."""
-        if change.gives_back:
-            self._held.pop(task_id, None)
 
     def leave_rest(self, task_id: str) -> None:
         """Mark a task claimed here: not everything will be done under the claim.

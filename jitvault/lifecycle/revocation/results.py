@@ -84,23 +84,13 @@ class ResultRecorder:
         """Commit the rows that were added since the last commit."""
         if self._rows:
             now = self._worker.now()
+            due = {"due_at": next_try(self.since, now)} if self.since else {}
             rows = tuple(self._rows.values())
-            due = {"due_at": _next_look(rows, self.since, now)} if self.since else {}
             change = Change(self._event, VerdictsGiven(verdicts=self._uncommitted), fields=due, rows=rows)
             self.record = self._worker.ledger.change(self.record, change, claim=self._claim, at=now)
             self._rows = {}
             self._uncommitted = {}
         self._committed_at = self._worker.clock.monotonic()
-
-
-def _next_look(rows: Sequence[Row], begun: datetime, now: datetime) -> datetime:
-    """Return when to look again at a task that began to end at `begun`.
-
-    Where all that was revoked is gone, only the quiet second of its proof is missing.
-    """
-    credentials = [row for row in rows if isinstance(row, GrantRow | LeaseRow)]
-    is_gone = credentials and all(row.verdict is Verdict.GONE for row in credentials)
-    return now + SHORTEST_PAUSE if is_gone else next_try(begun, now)
 
 
 def _key(row: Row) -> str:
@@ -154,7 +144,8 @@ def _is_unqueued(record: LeaseRecord | None) -> bool:
 def next_try(begun: datetime, now: datetime) -> datetime:
     """Return when to retry a task that began to end at `begun`.
 
-    The wait grows with the time that the end has lasted so far, and its jitter spreads the tasks out.
+    The wait grows with the time that the end has lasted so far, and its jitter spreads the tasks out. It is no shorter
+    than the quiet second of the proof.
     """
-    wait = min(max((now - begun) / 2, SHORTEST_PAUSE), LONGEST_PAUSE)
-    return now + jittered(wait)
+    wait = min((now - begun) / 2, LONGEST_PAUSE)
+    return now + max(jittered(wait), SHORTEST_PAUSE)
