@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Table, Update, bindparam, or_, update
+from sqlalchemy import Column, ColumnElement, Select, Table, Update, bindparam, or_, select, update
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from jitvault.errors import LedgerUnavailable, WrongState
@@ -114,9 +114,13 @@ def give_back(database: Database, column: Column[Any], value: object, epoch: int
 def is_ours(database: Database, column: Column[Any], value: object, taken: Taken) -> bool:
     """Return whether no process took over a claim that was taken.
 
-    The claim is extended where too little of it is left. No process takes over one that is fresh.
+    The claim is extended where too little of it is left.
     """
-    return taken.is_fresh or extend(database, column, value, taken.epoch)
+    if not taken.is_fresh:
+        return extend(database, column, value, taken.epoch)
+    # a read costs no commit
+    with database.read() as connection:
+        return connection.execute(_epoch_query(column), {_VALUE: value}).scalar() == taken.epoch
 
 
 def take(database: Database, column: Column[Any], value: object) -> int | None:
@@ -160,3 +164,8 @@ def _extend_statement(column: Column[Any]) -> Update:
 @cache
 def _give_back_statement(column: Column[Any]) -> Update:
     return _held_statement(column).values(claim_until=bindparam(_END))
+
+
+@cache
+def _epoch_query(column: Column[Any]) -> Select[int]:
+    return select(column.table.c.claim_epoch).where(column == bindparam(_VALUE))

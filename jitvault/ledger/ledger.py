@@ -317,7 +317,7 @@ def _fenced(connection: Connection, task_id: str, claim: int, change: Change) ->
 
 
 def _check_allowed(connection: Connection, task: TaskRow, change: Change) -> None:
-    """Raise WrongState where the task's state does not allow `change`, and Frozen for an issue during a recovery."""
+    """Raise WrongState where the state does not allow `change`, Frozen for an issue in a recovery."""
     check_move(task.task_id, task.state, change.state or task.state, change.event)
     if change.state is State.ISSUING:
         check_not_recovering(connection, task.task_id)

@@ -107,7 +107,10 @@ class TaskClaims:
         self._held[task_id] = Taken(claim, extended_at)
 
     def check_claim(self, task_id: str, claim: int) -> None:
-        """Raise WrongState where another process has claimed the task since, also after this claim was given back."""
+        """Raise WrongState where another process has claimed the task since.
+
+        The claim may have been given back.
+        """
         with self._db.read() as connection:
             found = connection.execute(_CLAIM_STATE, {"task_id": task_id}).first()
         if found is None or found.claim_epoch != claim:

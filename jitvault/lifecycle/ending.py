@@ -119,10 +119,14 @@ def _was_gone_just_now(worker: WorkerContext, record: TaskRecord) -> bool:
 
 
 def _is_quiet_second(worker: WorkerContext, record: TaskRecord) -> bool:
-    """Return whether nothing was judged yet, and the quiet second after the last revocation is not over."""
+    """Return whether it is too early to judge: the quiet second after the last revocation is not over.
+
+    What was judged before is judged again at once, and so is what nobody waits or comes back for.
+    """
     kinds = (OperationKind.REVOKE_TOKEN, OperationKind.REVOKE_LEASE)
     revoked = [op.answered_at for op in record.operations if op.kind in kinds and op.answered_at]
-    if record.checks or not revoked or not _was_gone_just_now(worker, record):
+    goes_on = worker.mode.is_daemon or not worker.is_late(QUIET.total_seconds())
+    if record.checks or not revoked or not goes_on or not _was_gone_just_now(worker, record):
         return False
     return worker.now() - max(revoked) < QUIET
 
@@ -157,7 +161,10 @@ def confirm_or_retry(worker: WorkerContext, record: TaskRecord, claim: int, last
 
 
 def _after_quiet_second(worker: WorkerContext, record: TaskRecord, last: Step) -> Step:
-    """Wait for the quiet second, and return a step that goes on; a worker daemon comes back to the task instead."""
+    """Wait for the quiet second, and return a step that goes on.
+
+    A worker daemon comes back to the task instead.
+    """
     quiet_s = QUIET.total_seconds()
     if worker.mode.is_daemon or worker.is_late(quiet_s):
         # whoever gave the access back asks for nothing but the proof

@@ -74,7 +74,7 @@ def revoke_without_stream(worker: WorkerContext, record: TaskRecord, claim: int)
 
 
 def _needs_no_stream(worker: WorkerContext, record: TaskRecord) -> bool:
-    """Return whether this turn of a worker daemon leaves the stream to the daemon's loops, or any turn to its canary.
+    """Return whether this turn leaves the stream to its canary, or to a daemon's loops.
 
     Before the grant nothing depends on the stream, and the grant itself waits for a canary. A renewal waits until the
     stream was read up to the task's due time, and news was read by who brought it. What has ended is revoked by what is

@@ -44,7 +44,7 @@ _BESIDE_LINES = union(
 
 @cache
 def _near(times: int) -> CompoundSelect[Any]:
-    """Return the statement for the canaries of each source that are near `first` and so many further times.
+    """Return the statement for each source's canaries near `first` and so many further times.
 
     These are the last one before `first`, and the first one from each other time on.
     """
