@@ -121,7 +121,8 @@ def _was_gone_just_now(worker: WorkerContext, record: TaskRecord) -> bool:
 def _is_quiet_second(worker: WorkerContext, record: TaskRecord) -> bool:
     """Return whether it is too early to judge: the quiet second after the last revocation is not over.
 
-    What was judged before is judged again at once, and so is what nobody waits or comes back for.
+    What was judged before is judged again at once, and so is what nobody waits or comes back for. Look-ups since do not
+    count: a task whose looks are late would be looked up for ever.
     """
     kinds = (OperationKind.REVOKE_TOKEN, OperationKind.REVOKE_LEASE)
     revoked = [op.answered_at for op in record.operations if op.kind in kinds and op.answered_at]
