@@ -14,7 +14,7 @@ from jitvault.lifecycle.confirmation.quiet_rules import QUIET
 from jitvault.model.states import State
 
 TIMES = 15
-MOST = {VAULT: 16, COMMIT: 11, STATEMENT: 210}
+MOST = {VAULT: 13, COMMIT: 6, STATEMENT: 120}
 """What one completion asked for when these bars were set."""
 _MS = timedelta(milliseconds=1)
 

@@ -69,13 +69,13 @@ def held(
     what: str,
     *,
     taken: Taken | None = None,
-    leaves_rest: Callable[[], bool] = lambda: False,
+    end: Callable[[], float | None] = lambda: DONE,
 ) -> Iterator[int]:
     """Hold the claim of one row; yield its epoch.
 
     Waits while another process holds the claim, and raises WrongState when it cannot be had in time. `taken` is a claim
     that was taken before: it is continued, unless another process took it over. At the end the claim is given back as
-    DONE, or as LEFT where the block raises or `leaves_rest` returns true.
+    LEFT where the block raises, and else as `end` returns: DONE, LEFT, or None where that was committed already.
 
     Every write under the claim says `WHERE claim_epoch = mine`, so that a process that was paused past the end of its
     claim writes nothing.
@@ -98,7 +98,9 @@ def held(
         with suppress(LedgerUnavailable):
             give_back(database, column, value, epoch, LEFT)
         raise
-    give_back(database, column, value, epoch, LEFT if leaves_rest() else DONE)
+    how = end()
+    if how is not None:
+        give_back(database, column, value, epoch, how)
 
 
 def give_back(database: Database, column: Column[Any], value: object, epoch: int, end: float) -> None:

@@ -113,8 +113,10 @@ class Ledger(
         finally:
             del self._moves.tasks
 
-    def _note_move(self, before: State | None, after: TaskRow) -> None:
-        """Note a committed change, where it moved the task to another state."""
+    def _note_done(self, change: Change, before: State | None, after: TaskRow) -> None:
+        """Note a committed change, where it moved the task to another state or gave its claim back."""
+        if change.gives_back:
+            self._held.pop(after.task_id, None)
         moved: dict[str, TaskRow] | None = getattr(self._moves, "tasks", None)
         if moved is not None and before is not after.state:
             moved[after.task_id] = after
@@ -135,7 +137,7 @@ class Ledger(
             return _replay_known_lines(connection, created, change, at)
 
         created = self._db.write(unit)
-        self._note_move(None, created)
+        self._note_done(change, None, created)
         return created
 
     def apply(
@@ -157,7 +159,7 @@ class Ledger(
             return task.state, _replay_known_lines(connection, changed, change, at)
 
         before, changed = self._db.write(unit, alone=admission is not None)
-        self._note_move(before, changed)
+        self._note_done(change, before, changed)
         return changed
 
     def change(self, record: TaskRecord, change: Change, *, claim: int, at: datetime) -> TaskRecord:
@@ -166,16 +168,21 @@ class Ledger(
         It is read again only where the task is not as in `record` any more: the stream entered lines of it meanwhile.
         The findings are those of `record`. Raises WrongState when the claim was lost.
         """
-        task_id = record.task.task_id
+        task_id, task = record.task.task_id, record.task
 
         def unit(connection: Connection) -> tuple[State, TaskRecord]:
-            task = _fenced(connection, task_id, claim, change)
-            written = write_change(connection, task, change, at)
-            after = record_after(record, change.rows, written) if task == record.task else None
+            try:
+                _check_allowed(connection, task, change)
+                written = write_change(connection, task, change, at, claim=claim)
+            except WrongState:
+                current = _fenced(connection, task_id, claim, change)
+                write_change(connection, current, change, at)
+                return current.state, read_record(connection, task_id, known=record.events) or record
+            after = record_after(record, change.rows, written)
             return task.state, after or read_record(connection, task_id, known=record.events) or record
 
         before, after = self._db.write(unit)
-        self._note_move(before, after.task)
+        self._note_done(change, before, after.task)
         return after
 
     # -- reading a task's lines ----------------------------------------------------------------------
@@ -307,7 +314,12 @@ def _fenced(connection: Connection, task_id: str, claim: int, change: Change) ->
     if row is None:
         raise WrongState(f"another process took over task {task_id}", hint="Run the command again.")
     task = get(row, TaskRow)
-    check_move(task_id, task.state, change.state or task.state, change.event)
-    if change.state is State.ISSUING:
-        check_not_recovering(connection, task_id)
+    _check_allowed(connection, task, change)
     return task
+
+
+def _check_allowed(connection: Connection, task: TaskRow, change: Change) -> None:
+    """Raise WrongState where the state does not allow `change`, Frozen for an issue in a recovery."""
+    check_move(task.task_id, task.state, change.state or task.state, change.event)
+    if change.state is State.ISSUING:
+        check_not_recovering(connection, task.task_id)

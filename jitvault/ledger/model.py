@@ -225,7 +225,8 @@ Row = RevisionRow | AccessRow | DecisionRow | GrantRow | LeaseRow | CheckRow | O
 class Change:
     """Everything that one step writes to a task.
 
-    `fields` are columns of the task. `rows` are inserted, or replace the rows with their keys.
+    `fields` are columns of the task. `rows` are inserted, or replace the rows with their keys. With `gives_back` the
+    claim under which it is written ends with it: what follows is only told to others.
     """
 
     event: EventKind
@@ -233,6 +234,7 @@ class Change:
     state: State | None = None
     fields: Mapping[str, Any] = field(default_factory=dict)
     rows: Sequence[Row] = ()
+    gives_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from sqlalchemy import BindParameter, Connection, bindparam, insert, select, upd
 from jitvault.errors import WrongState
 from jitvault.formats.conversion import as_json
 from jitvault.formats.rfc3339 import rfc3339
+from jitvault.ledger.claims import DONE
 from jitvault.ledger.model import (
     Change,
     CheckRow,
@@ -36,6 +37,7 @@ from jitvault.model.kinds import OperationKind
 _UPDATE_TASK = update(schema.tasks).where(
     schema.tasks.c.task_id == bindparam("the_task"), schema.tasks.c.version == bindparam("its_version")
 )
+_UPDATE_CLAIMED = _UPDATE_TASK.where(schema.tasks.c.claim_epoch == bindparam("its_claim"))
 NOT_READ_BACK = (OperationKind.RENEW_TOKEN, OperationKind.RENEW_LEASE, OperationKind.PUBLISH, OperationKind.SIGN)
 FINISHED = (OpState.SETTLED, OpState.ABANDONED)
 # the rows of a change that `record_after` follows
@@ -67,12 +69,19 @@ class WrittenChange:
 
 
 def write_change(
-    connection: Connection, task: TaskRow, change: Change, at: datetime, *, is_new: bool = False
+    connection: Connection,
+    task: TaskRow,
+    change: Change,
+    at: datetime,
+    *,
+    is_new: bool = False,
+    claim: int | None = None,
 ) -> WrittenChange:
     """Write a task's change and return what it made of the task.
 
     In one transaction: the changed rows, one event, the chain's head that covers the event, the task's own columns, and
-    the notices about the change. Raises WrongState where the task is not at the version of `task` any more.
+    the notices about the change. Raises WrongState, and has written nothing, where the task is not at the version of
+    `task` any more, or where `claim` is given and is not the task's.
     """
     state = change.state or task.state
     written = asdict(task) if is_new else change.fields
@@ -86,9 +95,6 @@ def write_change(
         rows=digests_of(change.rows, written),
     )
     event = link(task.task_id, task.seq + 1, task.head or GENESIS, str(change.event), rfc3339(at), as_json(said))
-    put(connection, change.rows)
-    has_settled = settle_seen(connection, change.rows)
-    connection.execute(_INSERT_EVENT, asdict(event))
     values = {
         **change.fields,
         "state": state,
@@ -96,9 +102,18 @@ def write_change(
         "head": event.hash,
         "version": task.version + 1,
     }
-    changed = connection.execute(_UPDATE_TASK, {**values, "the_task": task.task_id, "its_version": task.version})
+    which = {"the_task": task.task_id, "its_version": task.version}
+    if change.gives_back:
+        which["claim_until"] = DONE
+    if claim is None:
+        changed = connection.execute(_UPDATE_TASK, {**values, **which})
+    else:
+        changed = connection.execute(_UPDATE_CLAIMED, {**values, **which, "its_claim": claim})
     if changed.rowcount != 1:
         raise WrongState(f"task {task.task_id} changed in between", hint="Run the command again.")
+    put(connection, change.rows)
+    has_settled = settle_seen(connection, change.rows)
+    connection.execute(_INSERT_EVENT, asdict(event))
     changed_task = replace(task, **values)
     tell_change(connection, event, change.body, changed_task, at, before=None if is_new else task.state)
     return WrittenChange(changed_task, event, has_settled)

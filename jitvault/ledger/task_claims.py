@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from functools import partial
-from operator import contains
 
 from sqlalchemy import Connection, Select, bindparam, func, select
 
@@ -69,9 +67,15 @@ class TaskClaims:
         called.
         """
         taken = self._taken.pop(task_id, None)
-        leaves_rest = partial(contains, self._unfinished, task_id)
         since = taken.at if taken and taken.is_fresh else claim_clock()
-        with held(self._db, _TASK.task_id, task_id, f"task {task_id}", taken=taken, leaves_rest=leaves_rest) as epoch:
+        is_held = True
+
+        def end() -> float | None:
+            if task_id in self._unfinished:
+                return LEFT
+            return DONE if is_held else None
+
+        with held(self._db, _TASK.task_id, task_id, f"task {task_id}", taken=taken, end=end) as epoch:
             self._held[task_id] = Taken(epoch, since)
             # not before the claim is ours: until then, the mark is that of another thread
             self._unfinished.discard(task_id)
@@ -80,7 +84,7 @@ class TaskClaims:
             try:
                 yield epoch
             finally:
-                self._held.pop(task_id, None)
+                is_held = self._held.pop(task_id, None) is not None
 
     def leave_rest(self, task_id: str) -> None:
         """Mark a task claimed here: not everything will be done under the claim.
@@ -101,6 +105,16 @@ class TaskClaims:
         if not extend(self._db, _TASK.task_id, task_id, claim):
             raise WrongState(f"another process took over task {task_id}", hint="Run the command again.")
         self._held[task_id] = Taken(claim, extended_at)
+
+    def check_claim(self, task_id: str, claim: int) -> None:
+        """Raise WrongState where another process has claimed the task since.
+
+        The claim may have been given back.
+        """
+        with self._db.read() as connection:
+            found = connection.execute(_CLAIM_STATE, {"task_id": task_id}).first()
+        if found is None or found.claim_epoch != claim:
+            raise WrongState(f"another process took over task {task_id}", hint="Run the command again.")
 
     def take(self, task_id: str, *, since: int | None = None) -> Turn:
         """Claim a task without waiting, for a later `claim` to continue.

@@ -127,20 +127,28 @@ class TaskQueries:
     def refreshed(self, record: TaskRecord) -> TaskRecord:
         """Return `record` as the ledger has it now.
 
-        `record` was read a moment ago; only what changed is read again. Where the task itself has not changed, only its
-        findings are read, and the stream may have settled another operation since.
+        `record` was read a moment ago; only what changed is read again.
 
         Raises CorruptRecord as `record` does, and where the task is gone: jitvault deletes none that a worker has.
         """
         task_id = record.task.task_id
         with self._db.read() as connection, readable(task_id):
-            # every change of a task raises its version, except for findings about it
-            if read_task(connection, task_id) == record.task:
-                return replace(record, findings=read_findings(connection, task_id))
-            current = read_record(connection, task_id, known=record.events)
-        if current is None:
-            raise CorruptRecord(f"task {task_id} disappeared from the ledger", task_id=task_id)
-        return current
+            task = read_task(connection, task_id)
+            if task is None:
+                raise CorruptRecord(f"task {task_id} disappeared from the ledger", task_id=task_id)
+            after = record.task.seq
+            news = _events(connection, task_id, after=after) if task != record.task else ()
+            if after + len(news) != task.seq or not all(map(_is_lines_alone, news)):
+                return read_record(connection, task_id, known=record.events) or record
+            # findings, and operations that are settled, raise no version
+            operations, findings = _operations(connection, task_id), read_findings(connection, task_id)
+        events = record.events + news
+        return replace(record, task=task, events=events, operations=operations, findings=findings)
+
+    def with_findings(self, record: TaskRecord) -> TaskRecord:
+        """Return `record` with the findings about the task as the ledger has them now."""
+        with self._db.read() as connection:
+            return replace(record, findings=read_findings(connection, record.task.task_id))
 
     def tasks(self, states: Collection[State] = frozenset(State)) -> list[TaskRow]:
         """Return the tasks in one of `states`, the oldest first."""
@@ -333,6 +341,11 @@ def read_record(connection: Connection, task_id: str, *, known: tuple[Event, ...
         events=known + _events(connection, task_id, after=known[-1].seq if known else 0),
         findings=read_findings(connection, task_id) if _FINDINGS in present else (),
     )
+
+
+def _is_lines_alone(event: Event) -> bool:
+    """Return whether an event says of a task no more than that it has further audit lines."""
+    return event.kind == EventKind.OBSERVED and not event.body.get("leases")
 
 
 def _operations(connection: Connection, task_id: str) -> tuple[OperationRow, ...]:

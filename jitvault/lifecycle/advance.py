@@ -149,10 +149,13 @@ def _take_turns(worker: WorkerContext, task_id: str, claim: int, evaluated: Eval
         # believed, so nothing of it is published. A freeze is also a SecurityFinding, but the ledger is sound then
         if isinstance(error, Frozen) or not isinstance(error, SecurityFinding):
             with contextlib.suppress(JitvaultError):
-                record = _read_after_turns(worker, record, claim, was_ending=was_ending)
+                record = _with_end_notes(worker, worker.ledger.refreshed(record), claim, was_ending=was_ending)
                 _publish(worker, record, claim, step.decision, error)
         raise
-    record = _read_after_turns(worker, step.record or record, claim, was_ending=was_ending)
+    if step.record is not None and not step.is_told:
+        return step.record
+    record = worker.ledger.with_findings(step.record) if step.record else worker.ledger.refreshed(record)
+    record = _with_end_notes(worker, record, claim, was_ending=was_ending)
     if step.publication is not None or not shows(worker, verified.published, record):
         _publish(worker, record, claim, step.decision, intent=step.publication)
     return record
@@ -193,20 +196,21 @@ def _publish(
     *,
     intent: OperationRow | None = None,
 ) -> None:
-    """Publish the task's state to Vault while this process holds its claim.
+    """Publish the task's state to Vault, while no other process has claimed it since.
 
-    A process may be suspended for longer than its claim lives, even right before it writes to Vault. It has then
-    overwritten a newer state, so it publishes the newer state again. Raises WrongState where another process has taken
-    the task over.
+    The claim may have been given back with `intent`. A process may be suspended for longer than its claim lives, even
+    right before it writes to Vault. It has then overwritten a newer state, so it publishes the newer state again.
+    Raises WrongState where another process has taken the task over.
     """
     task_id = record.task.task_id
-    # a ledger that accepts no writes gives no other process the claim either
-    with contextlib.suppress(LedgerUnavailable):
-        worker.ledger.extend(task_id, claim)
+    if intent is None:
+        # a ledger that accepts no writes gives no other process the claim either
+        with contextlib.suppress(LedgerUnavailable):
+            worker.ledger.extend(task_id, claim)
     publish(worker, record, decision, error, intent=intent)
     try:
         with contextlib.suppress(LedgerUnavailable):
-            worker.ledger.extend(task_id, claim)
+            worker.ledger.check_claim(task_id, claim)
     except WrongState:
         publish(worker, worker.record(task_id), None)
         raise
@@ -229,18 +233,16 @@ def _revoke_despite_contradiction(worker: WorkerContext, task_id: str, claim: in
             revoke_tree(worker, record, claim, why=why)
 
 
-def _read_after_turns(worker: WorkerContext, record: TaskRecord, claim: int, *, was_ending: bool) -> TaskRecord:
-    """Return the task as the turns left it, with people's notes on its end.
+def _with_end_notes(worker: WorkerContext, record: TaskRecord, claim: int, *, was_ending: bool) -> TaskRecord:
+    """Return the task with people's notes on its end.
 
     `was_ending` says that the task was ending before the first turn. Only then can entitled people have signed further
     reasons since; they are recorded here.
     """
-    record = worker.ledger.refreshed(record)
     if was_ending and record.task.state in (State.ENDING, State.CONFIRMED):
         # the access is already revoked, so a note that cannot be read must not hold up the published proof
         with contextlib.suppress(VaultUnavailable, VaultRefused), worker.facts.turn():
-            record_end_notes(worker, record, claim)
-        record = worker.ledger.refreshed(record)
+            record = record_end_notes(worker, record, claim)
     return record
 
 
@@ -416,7 +418,7 @@ def _end(
         # whoever was just cut off asks why; the proof would come too late for the answer
         publish(worker, record, None)
     _advance_children(worker, record, claim)
-    return confirm_or_retry(worker, record.task.task_id, claim, last)
+    return confirm_or_retry(worker, record, claim, last)
 
 
 def _seal(worker: WorkerContext, record: TaskRecord, claim: int) -> Step:

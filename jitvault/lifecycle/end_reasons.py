@@ -5,6 +5,7 @@ They are in the order in which they count.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -163,8 +164,8 @@ def _drifted(worker: WorkerContext, record: TaskRecord) -> EndCause | None:
     return EndCause(reason=EndReason.DRIFT, note=f"it is not what was approved: {drift:.300}")
 
 
-def record_end_notes(worker: WorkerContext, record: TaskRecord, claim: int) -> None:
-    """Record notes that were signed on the task's end after it began to end.
+def record_end_notes(worker: WorkerContext, record: TaskRecord, claim: int) -> TaskRecord:
+    """Record notes that were signed on the task's end after it began to end; return the task.
 
     The reason of the end that is in the chain does not change. The kill switch has its person sign after the tokens are
     revoked, so that its note is in the chain before, without the signature.
@@ -172,10 +173,12 @@ def record_end_notes(worker: WorkerContext, record: TaskRecord, claim: int) -> N
     bodies = (body for _, body in said(record.events, EventBody))
     signed = (body for body in bodies if isinstance(body, Signed) or (isinstance(body, EndCause) and body.signed))
     known = {(body.by, body.note) for body in signed}
-    for request in end_reasons(worker, record.task.task_id, entitled=entitled(record)):
+    recorded = Counter(by for by, _ in known)
+    for request in end_reasons(worker, record.task.task_id, entitled=entitled(record), recorded=recorded):
         if (request.by.id, request.note) not in known:
             noted = Change(EventKind.NOTED, request.event_body(Signed))
-            worker.ledger.apply(record.task.task_id, noted, claim=claim, at=worker.now())
+            record = worker.ledger.change(record, noted, claim=claim, at=worker.now())
+    return record
 
 
 def unwrapped(worker: WorkerContext, record: TaskRecord) -> bool:

@@ -18,11 +18,12 @@ from jitvault.lifecycle.confirmation.evidence import collect_evidence, collect_r
 from jitvault.lifecycle.confirmation.force import close_without_proof, force_revoke
 from jitvault.lifecycle.confirmation.quiet_rules import QUIET, settles_at
 from jitvault.lifecycle.confirmation.seal import has_late_lease, seal
-from jitvault.lifecycle.confirmation.seal_check import why_proof_fails_now
+from jitvault.lifecycle.confirmation.seal_check import list_leases, why_proof_fails_now
 from jitvault.lifecycle.confirmation.wrapped_read_probes import revoke_wrappings
 from jitvault.lifecycle.decision.evaluate import Evaluation
 from jitvault.lifecycle.issuance.unfinished import end_unnamed_tokens
-from jitvault.lifecycle.record.lookups import BACK, is_any_live, proven_before
+from jitvault.lifecycle.read_for_turn import check_tripwires
+from jitvault.lifecycle.record.lookups import BACK, gone_before, is_any_live, proven_before
 from jitvault.lifecycle.record.reopenings import MOST_ROUNDS, is_going_round, why_reopened, why_seal_postponed
 from jitvault.lifecycle.requests.end_documents import EndRequest, force_request, may_end
 from jitvault.lifecycle.revocation.cascade import revoke_tree, unproven_below
@@ -31,10 +32,10 @@ from jitvault.model.approval import RequestDecision
 from jitvault.model.event_bodies import EndCause, EventBody, Judged
 from jitvault.model.evidence import MOST_TEXT, Lack, Missing
 from jitvault.model.finding import AFTER_SEAL
-from jitvault.model.kinds import EventKind
+from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.proof_check import QUIET_N
 from jitvault.model.revision import Revision
-from jitvault.model.states import State, Verdict
+from jitvault.model.states import EndReason, State, Verdict
 
 _TRIES = 4
 _FIRST_PAUSE_S = 0.2
@@ -54,7 +55,8 @@ class Step:
     evaluation by which the request was admitted just now. `record` is the task as it is now, where the turn knows
     that; before the first turn it was verified just now, and `published` is what was published of it. `publication` is
     the intent to publish what the turn did, where it is committed already. `tries` and `waits` count the retries and
-    the quiet seconds so far. `forced` says that Vault was made to forget the task's leases.
+    the quiet seconds so far. `forced` says that Vault was made to forget the task's leases. `is_told` says that the
+    state in which the turns leave the task is published.
     """
 
     go_on: bool = False
@@ -66,6 +68,7 @@ class Step:
     tries: int = 0
     waits: int = 0
     forced: bool = False
+    is_told: bool = True
 
 
 FIRST = Step()
@@ -91,7 +94,11 @@ def revoke_ending(
     This includes the credentials of the tasks below. `why` is the reason, where the task is not ending yet. Returns the
     task after it.
     """
-    is_later = why is None and not (last.tries or last.waits or _was_proven_just_now(worker, record))
+    if why is None:
+        if not last.tries and _was_gone_just_now(worker, record):
+            return record
+        record, _ = check_tripwires(worker, record)
+    is_later = why is None and not (last.tries or last.waits)
     if is_later and is_any_live(worker, proven_before(record)):
         # checked before anything that can fail: a restored Vault has brought a confirmed credential back
         record = reopen(worker, record, claim, EventKind.UNPROVEN, BACK)
@@ -99,46 +106,72 @@ def revoke_ending(
     return revoke_tree(worker, record, claim, why=why)
 
 
-def _was_proven_just_now(worker: WorkerContext, record: TaskRecord) -> bool:
-    """Return whether all credentials were judged just now, and each was proven dead.
+def _was_gone_just_now(worker: WorkerContext, record: TaskRecord) -> bool:
+    """Return whether all credentials were gone when they were looked up or judged just now.
 
     Only the quiet second was waited for since. They are looked up once more before the task is confirmed.
     """
-    if len(proven_before(record)) < len(record.grants) + len(record.leases):
+    if len(gone_before(record)) < len(record.grants) + len(record.leases):
         return False
-    judged = (datetime.fromisoformat(event.at) for event in reversed(record.events) if event.kind == EventKind.JUDGED)
-    at = next(judged, None)
-    return at is not None and timedelta(0) <= worker.now() - at < _JUST_NOW
+    asked = (event for event in reversed(record.events) if event.kind in (EventKind.REVOKED, EventKind.JUDGED))
+    last = next(asked, None)
+    return last is not None and timedelta(0) <= worker.now() - datetime.fromisoformat(last.at) < _JUST_NOW
 
 
-def confirm_or_retry(worker: WorkerContext, task_id: str, claim: int, last: Step) -> Step:
+def _is_quiet_second(worker: WorkerContext, record: TaskRecord) -> bool:
+    """Return whether it is too early to judge: the quiet second after the last revocation is not over.
+
+    What was judged before is judged again at once, and so is what nobody waits or comes back for. Look-ups since do not
+    count: a task whose looks are late would be looked up for ever.
+    """
+    kinds = (OperationKind.REVOKE_TOKEN, OperationKind.REVOKE_LEASE)
+    revoked = [op.answered_at for op in record.operations if op.kind in kinds and op.answered_at]
+    goes_on = worker.mode.is_daemon or not worker.is_late(QUIET.total_seconds())
+    if record.checks or not revoked or not goes_on or not _was_gone_just_now(worker, record):
+        return False
+    return worker.now() - max(revoked) < QUIET
+
+
+def confirm_or_retry(worker: WorkerContext, record: TaskRecord, claim: int, last: Step) -> Step:
     """Confirm that a revoked task's credentials are dead.
 
-    The tasks below had their turn. Waits for the quiet second of check 7, and retries a few times what a backend
-    refused.
+    The tasks below had their turn. Waits for the quiet second of check 7 before anything is judged, and retries a few
+    times what a backend refused.
     """
-    found = collect_reconciled(worker, task_id, claim)
+    if not last.tries and _is_quiet_second(worker, record):
+        return _after_quiet_second(worker, record, last)
+    found = collect_reconciled(worker, record, claim)
     if end_unnamed_tokens(worker, found, claim):
-        found = collect_reconciled(worker, task_id, claim)
+        found = collect_reconciled(worker, found.record, claim)
     if revoke_wrappings(worker, found, claim):
-        found = collect_evidence(worker, task_id)
-    outcome = record_judgement(worker, found, claim)
+        found = collect_evidence(worker, found.record)
+    record, _ = check_tripwires(worker, found.record, found.trail)
+    outcome = record_judgement(worker, replace(found, record=record), claim)
     record = outcome.record
     if outcome.back:
         record = reopen(worker, record, claim, EventKind.UNPROVEN, BACK)
     if outcome.proven and outcome.quiet.ok:
-        return Step(record=record)
-    quiet_s = QUIET.total_seconds()
+        return Step(record=record, publication=outcome.publication)
     if outcome.soon and last.waits < _QUIET_WAITS:
-        if worker.mode.is_daemon or worker.is_late(quiet_s):
-            return Step(record=record)
-        worker.clock.sleep(quiet_s)
-        return replace(last, go_on=True, record=None, waits=last.waits + 1)
+        return _after_quiet_second(worker, record, replace(last, waits=last.waits + 1))
     if not outcome.proven:
         retry = again_after_pause(worker, last)
         if retry is not None:
             return retry
     return _leave_unconfirmed(worker, record, claim, last)
+
+
+def _after_quiet_second(worker: WorkerContext, record: TaskRecord, last: Step) -> Step:
+    """Wait for the quiet second, and return a step that goes on.
+
+    A worker daemon comes back to the task instead.
+    """
+    quiet_s = QUIET.total_seconds()
+    if worker.mode.is_daemon or worker.is_late(quiet_s):
+        # whoever gave the access back asks for nothing but the proof
+        return Step(record=record, is_told=record.task.end_reason is not EndReason.COMPLETED)
+    worker.clock.sleep(quiet_s)
+    return replace(last, go_on=True, record=record)
 
 
 def _leave_unconfirmed(worker: WorkerContext, record: TaskRecord, claim: int, last: Step) -> Step:
@@ -193,16 +226,18 @@ def seal_or_reopen(worker: WorkerContext, record: TaskRecord, claim: int) -> Ste
         why = f"tasks below it are not proven any more: {', '.join(open_below)}"
         reopen(worker, record, claim, EventKind.UNPROVEN, why)
         return Step(go_on=True)
-    found = collect_reconciled(worker, record.task.task_id, claim)
+    found = collect_reconciled(worker, record, claim)
     if has_late_lease(found.record):
         return Step(go_on=True)
-    doubt = why_proof_fails_now(worker, found)
+    listed = list_leases(worker, found.record)
+    doubt = why_proof_fails_now(worker, found, listed)
     if doubt:
         reopen(worker, found.record, claim, EventKind.UNPROVEN, doubt)
         return Step(go_on=True)
-    if not seal(worker, found, claim):
+    publication = seal(worker, found, listed, claim)
+    if publication is None:
         _close_unsealed(worker, worker.record(record.task.task_id), claim)
-    return Step()
+    return Step(publication=publication)
 
 
 def _close_unsealed(worker: WorkerContext, record: TaskRecord, claim: int) -> None:
@@ -253,7 +288,7 @@ def revoke_late_lease(worker: WorkerContext, record: TaskRecord, claim: int) -> 
     """
     worker.ledger.finding(record.task.task_id, *AFTER_SEAL, worker.now())
     revoke(worker, record, claim)
-    found = collect_evidence(worker, record.task.task_id)
+    found = collect_evidence(worker, record)
     judged = judge(worker, found)
     change = Change(EventKind.JUDGED, Judged(canary=found.newest.place.offset), rows=(*judged.leases, *judged.checks))
     worker.ledger.apply(record.task.task_id, change, claim=claim, at=worker.now())

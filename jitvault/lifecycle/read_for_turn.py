@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from jitvault.audit.trail import AuditTrail
 from jitvault.audit.tripwires.trip import TripwireHit
 from jitvault.context import WorkerContext
 from jitvault.errors import AuditLagging, AuditUntrusted
 from jitvault.ledger.model import TaskRecord
 from jitvault.lifecycle.end_reasons import why_end_blind
 from jitvault.lifecycle.record.integrity import verify_again
+from jitvault.lifecycle.record.lookups import gone_before
 from jitvault.lifecycle.revocation.cascade import revoke_tree
 from jitvault.lifecycle.revocation.revoke import is_replaced_token_unproven
 from jitvault.model.states import BEFORE_GRANT, DELIVERED_STATES, State
@@ -30,9 +32,9 @@ def read_for_turn(
 ) -> tuple[TaskRecord, Sequence[TripwireHit]]:
     """Read the stream and the task; return the task and the tripwires that its lines hit.
 
-    `known` is the verified record of the turn before. The tripwires of a delivered task are left to its renewal, which
-    may read the stream further. Raises AuditUntrusted where the stream cannot be read, after what has to end was
-    revoked.
+    `known` is the verified record of the turn before. The tripwires of a delivered task are left to its renewal, and
+    those of one that ends to its proof: they may read the stream further. Raises AuditUntrusted where the stream cannot
+    be read, after what has to end was revoked.
     """
     if known is not None and _needs_no_stream(worker, known):
         record = known
@@ -41,14 +43,19 @@ def read_for_turn(
     if record.task.state in DELIVERED_STATES and worker.ledger.is_long(record):
         # an agent that made very many lines must not keep its access while they are read
         record = _revoke_if_ending(worker, record, claim)
-    if record.task.state in BEFORE_GRANT | DELIVERED_STATES:
+    if record.task.state in BEFORE_GRANT | DELIVERED_STATES | {State.ENDING}:
         return record, ()
     return check_tripwires(worker, record)
 
 
-def check_tripwires(worker: WorkerContext, record: TaskRecord) -> tuple[TaskRecord, Sequence[TripwireHit]]:
-    """Record the tripwires that the task's lines hit; return the task and them."""
-    trips = watch(worker, record)
+def check_tripwires(
+    worker: WorkerContext, record: TaskRecord, trail: AuditTrail | None = None
+) -> tuple[TaskRecord, Sequence[TripwireHit]]:
+    """Record the tripwires that the task's lines hit; return the task and them.
+
+    `trail` has the lines, where the caller has read them.
+    """
+    trips = watch(worker, record, trail)
     if trips:
         # a hit is a finding, which is published with the task
         record = worker.ledger.refreshed(record)
@@ -67,16 +74,17 @@ def revoke_without_stream(worker: WorkerContext, record: TaskRecord, claim: int)
 
 
 def _needs_no_stream(worker: WorkerContext, record: TaskRecord) -> bool:
-    """Return whether this turn of a worker daemon leaves the stream to the daemon's loops.
+    """Return whether this turn leaves the stream to its canary, or to a daemon's loops.
 
-    Before the grant nothing depends on the stream, and the grant itself waits for a canary. A scheduled renewal waits
-    until the stream was read up to the task's due time. Without a daemon the stream has to be read from as early on as
+    Before the grant nothing depends on the stream, and the grant itself waits for a canary. A renewal waits until the
+    stream was read up to the task's due time, and news was read by who brought it. What has ended is revoked by what is
+    known of it, and its proof waits for a canary. Without a daemon the stream has to be read from as early on as
     possible: lines from before the first reading are never read.
     """
-    if not worker.mode.is_daemon:
-        return False
-    is_renewal = worker.mode.is_scheduled and record.task.state in DELIVERED_STATES
-    return is_renewal or record.task.state in BEFORE_GRANT
+    if record.task.state is State.ENDING and len(gone_before(record)) == len(record.grants) + len(record.leases):
+        return True
+    states = BEFORE_GRANT | DELIVERED_STATES | {State.ENDING, State.CONFIRMED}
+    return worker.mode.is_daemon and record.task.state in states
 
 
 def _read_with_stream(worker: WorkerContext, task_id: str, claim: int, known: TaskRecord | None) -> TaskRecord:

@@ -26,14 +26,14 @@ _MOST_HASHED = 50
 """Of how many leases of a task the HMAC is asked for: each costs Vault a request, and templates allow a few."""
 
 
-def watch(worker: WorkerContext, record: TaskRecord) -> list[TripwireHit]:
+def watch(worker: WorkerContext, record: TaskRecord, trail: AuditTrail | None = None) -> list[TripwireHit]:
     """Return every tripwire that the task's lines touched so far.
 
-    New ones are recorded as findings.
+    New ones are recorded as findings. `trail` has the task's lines, where the caller has read them.
     """
     if not record.grants:
         return []
-    trail = worker.ledger.acts(record)
+    trail = trail or worker.ledger.acts(record)
     trips = of_task(_limits(worker, record, trail), trail.observations, derived_tokens(trail.observations))
     for rule, hits in groupby(sorted(trips, key=attrgetter("rule")), key=attrgetter("rule")):
         _keep(worker, record, rule, list(hits))

@@ -23,7 +23,6 @@ _INDEXED = select(schema.documents).where(
     _DOC.kind == bindparam("kind"), _UNREAD | _DOC.standing.in_(bindparam("standings", expanding=True))
 )
 _INDEXED_ABOUT = _INDEXED.where(_DOC.about == bindparam("about"))
-_LISTED_AT = select(_LISTED.at, _LISTED.gaps).where(_LISTED.kind == bindparam("kind"))
 _UNREAD_OF_OPEN = (
     select(_DOC.author, _DOC.about)
     .join_from(schema.tasks, schema.documents, _DOC.about == schema.tasks.c.task_id)
@@ -32,7 +31,10 @@ _UNREAD_OF_OPEN = (
 )
 # A freeze in force stays in the index when its document is gone: it has to be lifted.
 _MAY_BE_FORGOTTEN = (_DOC.kind != Kept.FREEZE) | _DOC.standing.is_distinct_from(DocumentStatus.COUNTS)
-_GAPS = select(func.count()).select_from(schema.audit_gaps)
+_GAPS = select(func.count().label("now")).select_from(schema.audit_gaps).subquery()
+_LISTED_AT = select(_GAPS.c.now, _LISTED.at, _LISTED.gaps).join_from(
+    _GAPS, schema.listings, _LISTED.kind == bindparam("kind"), isouter=True
+)
 
 
 def note(connection: Connection, new: Iterable[Observation]) -> None:
@@ -131,9 +133,8 @@ class DocumentQueries:
     def listing(self, kind: Kept) -> Listing:
         """Return when documents of a kind were listed last."""
         with self._db.read() as connection:
-            gaps = connection.execute(_GAPS).scalar_one()
-            row = connection.execute(_LISTED_AT, {"kind": kind}).first()
-        return Listing(row.at, row.gaps, gaps) if row else Listing(None, 0, gaps)
+            row = connection.execute(_LISTED_AT, {"kind": kind}).one()
+        return Listing(row.at, row.gaps or 0, row.now)
 
     def keep_listing(self, kind: Kept, gaps: int, at: datetime) -> None:
         """Record that all documents of a kind were listed.

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import CompoundSelect, Connection, bindparam, func, select, union
 
 from jitvault.audit.observation import Kind, Observation, Place, renewed_until
 from jitvault.audit.trail import Canary, done
@@ -16,6 +15,7 @@ from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.dialect import Upsert, batches, upsert_on
 
 _LINE, _CANARY, _SOURCE = schema.observations.c, schema.canaries.c, schema.audit_sources.c
+_TIMES_AT_ONCE = 20
 # built once: revocations wait for these queries
 _FIND = select(schema.observations).where(
     _LINE.subject == bindparam("expected"),
@@ -23,33 +23,46 @@ _FIND = select(schema.observations).where(
     _LINE.kind == Kind.CANARY,
     _LINE.closing,
 )
-_SOURCES = select(_SOURCE.name).order_by(_SOURCE.name)
+_BESIDE = schema.canaries.alias("beside").c
 _OF_SEGMENT = (_CANARY.source == _LINE.source) & (_CANARY.epoch == _LINE.epoch)
+_OF_SEGMENT_BESIDE = (_BESIDE.source == _LINE.source) & (_BESIDE.epoch == _LINE.epoch)
 _COPIES = select(_LINE.line).where(
     _LINE.line.in_(bindparam("lines", expanding=True)),
     _LINE.source != bindparam("source"),
     select(_CANARY.at).where(_OF_SEGMENT, _CANARY.offset == _LINE.offset).exists(),
 )
-_BESIDE = select(
-    _LINE.source,
-    _LINE.epoch,
-    select(func.max(_CANARY.offset))
-    .where(_OF_SEGMENT, _CANARY.offset < _LINE.offset)
-    .scalar_subquery()
-    .label("before"),
-    select(func.min(_CANARY.offset))
-    .where(_OF_SEGMENT, _CANARY.offset >= _LINE.offset)
-    .scalar_subquery()
-    .label("after"),
-).where(_LINE.line.in_(bindparam("lines", expanding=True)))
-_AT_PLACES = select(schema.canaries).where(
-    _CANARY.source == bindparam("source"),
-    _CANARY.epoch == bindparam("epoch"),
-    _CANARY.offset.in_(bindparam("offsets", expanding=True)),
+_OF_LINES = _LINE.line.in_(bindparam("lines", expanding=True))
+_BEFORE = select(func.max(_BESIDE.offset)).where(_OF_SEGMENT_BESIDE, _BESIDE.offset < _LINE.offset).scalar_subquery()
+_AFTER = select(func.min(_BESIDE.offset)).where(_OF_SEGMENT_BESIDE, _BESIDE.offset >= _LINE.offset).scalar_subquery()
+_BESIDE_LINES = union(
+    *(
+        select(schema.canaries).join_from(schema.observations, schema.canaries, is_beside).where(_OF_LINES)
+        for is_beside in (_OF_SEGMENT & (_CANARY.offset == _BEFORE), _OF_SEGMENT & (_CANARY.offset == _AFTER))
+    )
 )
-_OF_SOURCE = select(schema.canaries).where(_CANARY.source == bindparam("source")).limit(1)
-_LAST_BEFORE = _OF_SOURCE.where(_CANARY.at < bindparam("time")).order_by(_CANARY.at.desc())
-_FIRST_FROM = _OF_SOURCE.where(_CANARY.at >= bindparam("time")).order_by(_CANARY.at)
+
+
+@cache
+def _near(times: int) -> CompoundSelect[Any]:
+    """Return the statement for each source's canaries near `first` and so many further times.
+
+    These are the last one before `first`, and the first one from each other time on.
+    """
+    before = select(func.max(_BESIDE.at)).where(_BESIDE.source == _SOURCE.name, _BESIDE.at < bindparam("first"))
+    after = [
+        select(func.min(_BESIDE.at)).where(_BESIDE.source == _SOURCE.name, _BESIDE.at >= bindparam(f"time_{n}"))
+        for n in range(times)
+    ]
+    return union(
+        *(
+            select(schema.canaries).join_from(
+                schema.audit_sources,
+                schema.canaries,
+                (_CANARY.source == _SOURCE.name) & (_CANARY.at == at.scalar_subquery()),
+            )
+            for at in (before, *after)
+        )
+    )
 
 
 def find(connection: Connection, source: str, expected: str) -> Canary | None:
@@ -106,21 +119,15 @@ def around(
     """
     if not lines:
         return ()
-    beside: defaultdict[tuple[str, int], set[int]] = defaultdict(set)
     rows: list[Any] = []
     for batch in batches([o.line for o in lines]):
-        for row in connection.execute(_BESIDE, {"lines": batch}):
-            beside[row.source, row.epoch] |= {row.before, row.after} - {None}
-    for (source, epoch), offsets in beside.items():
-        for places in batches(list(offsets)):
-            rows += connection.execute(_AT_PLACES, {"source": source, "epoch": epoch, "offsets": places})
+        rows += connection.execute(_BESIDE_LINES, {"lines": batch})
     # Nodes take turns: the canary nearest in time can stand in another node's file.
     first = min(o.at for o in lines)
-    times = {max(o.at for o in lines), *filter(None, expiries), *_ends(lines)}
-    for source in connection.execute(_SOURCES).scalars().all():
-        rows += connection.execute(_LAST_BEFORE, {"source": source, "time": first})
-        for time in times:
-            rows += connection.execute(_FIRST_FROM, {"source": source, "time": time})
+    times = sorted({max(o.at for o in lines), *filter(None, expiries), *_ends(lines)})
+    for n in range(0, len(times), _TIMES_AT_ONCE):
+        some = {f"time_{i}": time for i, time in enumerate(times[n : n + _TIMES_AT_ONCE])}
+        rows += connection.execute(_near(len(some)), {"first": first, **some})
     found = {Canary(Place(row.source, row.epoch, row.offset), row.at) for row in rows}
     return tuple(sorted(found, key=lambda c: (c.place.source, c.place.epoch, c.place.offset)))
 

@@ -7,9 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import zip_longest
 from typing import Any
 
-from sqlalchemy import BindParameter, ColumnElement, Connection, Select, bindparam, func, or_, select
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    CompoundSelect,
+    Connection,
+    Select,
+    bindparam,
+    func,
+    or_,
+    select,
+    union_all,
+)
 
 from jitvault.audit.observation import Kind, Observation
 from jitvault.audit.trail import AuditTrail, with_subjects
@@ -22,6 +34,8 @@ from jitvault.model.vault_access import last_end
 
 _SKEW = timedelta(seconds=30)
 
+Query = Select[Any] | CompoundSelect[Any]
+
 # built once: revocations wait for these queries
 _LINE, _SOURCE, _GAP = schema.observations.c, schema.audit_sources.c, schema.audit_gaps.c
 _TOKENS: BindParameter[str] = bindparam("tokens", expanding=True)
@@ -33,23 +47,22 @@ _NEWEST = (
     .join_from(schema.canaries, schema.audit_sources, _SOURCE.name == _CANARY.source, isouter=True)
     .order_by(_CANARY.at.desc())
     .limit(1)
+    .subquery()
 )
 # a canary line that hashes an accessor says nothing about the token
 _ELSEWHERE = (_LINE.kind != Kind.CANARY) & or_(
-    _LINE.source != bindparam("source"),
-    _LINE.epoch != bindparam("epoch"),
-    _LINE.epoch != bindparam("read"),
+    _LINE.source != _NEWEST.c.source,
+    _LINE.epoch != _NEWEST.c.epoch,
+    _LINE.epoch != _NEWEST.c.read,
 )
 # A gap elsewhere may hide what a token of the task did. Each condition uses its own index.
 _INTERRUPTED = select(
     or_(
-        select(_LINE.line).where(_LINE.actor.in_(_TOKENS), _ELSEWHERE).exists(),
-        select(_LINE.line).where(_LINE.subject.in_(_SUBJECTS), _ELSEWHERE).exists(),
+        select(_LINE.line).where(_LINE.actor.in_(_TOKENS), _ELSEWHERE).correlate(_NEWEST).exists(),
+        select(_LINE.line).where(_LINE.subject.in_(_SUBJECTS), _ELSEWHERE).correlate(_NEWEST).exists(),
         select(_GAP.source).where(_GAP.at >= bindparam("since")).exists(),
     )
-)
-_LEASES = select(schema.leases.c.lease_id).where(schema.leases.c.task_id == bindparam("task_id"))
-_OPS = select(schema.operations.c.op_id).where(schema.operations.c.task_id == bindparam("task_id"))
+).select_from(_NEWEST)
 # the HMACs of all tokens that stood for these: their wrappings, themselves, and what they had wrapped
 _ALIASES = select(_LINE.alias).where(or_(_LINE.subject.in_(_TOKENS), _LINE.actor.in_(_TOKENS)), _LINE.alias != "")
 _REWRAP = select(_LINE.alias).where(_LINE.kind == Kind.REWRAPPED, _LINE.alias != "")
@@ -59,11 +72,13 @@ _SESSIONS = select(schema.worker_sessions.c.accessor_hmac)
 # Each uses its own index, and values instead of subqueries: PostgreSQL scans all lines for an OR of the conditions, and
 # for a subquery as well while it has no statistics.
 _VALUES: BindParameter[str] = bindparam("values", expanding=True)
-_BY_ACTOR = select(schema.observations).where(_LINE.actor.in_(_VALUES))
-_BY_SUBJECT = select(schema.observations).where(_LINE.subject.in_(_VALUES))
+_BY_ACTOR = select(schema.observations).where(_LINE.actor.in_(_TOKENS))
+_BY_SUBJECT = select(schema.observations).where(_LINE.subject.in_(_SUBJECTS))
 _OWN_UPKEEP = _LINE.kind.in_([Kind.RENEWED, Kind.TOKEN_LOOKUP]) & _LINE.actor.in_(_SESSIONS)
-_DONE_TO = _BY_SUBJECT.where(~_OWN_UPKEEP)
-_BY_OP = select(schema.observations).where(_LINE.op.in_(_VALUES))
+_ACTS = union_all(_BY_ACTOR, _BY_SUBJECT.where(~_OWN_UPKEEP))
+_ABOUT = union_all(
+    _BY_ACTOR, _BY_SUBJECT, select(schema.observations).where(_LINE.op.in_(bindparam("ops", expanding=True)))
+)
 _BY_TOKEN = select(schema.observations).where(_LINE.token.in_(_VALUES), schema.is_given(_LINE.token))
 _SINCE = _LINE.at >= bindparam("since")
 _HAZARD_SINCE = select(_LINE.line).where(_LINE.kind == Kind.HAZARD, _SINCE).limit(1)
@@ -82,17 +97,14 @@ def trail(connection: Connection, record: TaskRecord) -> AuditTrail:
     See `Ledger.trail`.
     """
     found = _LineSet(connection)
-    tokens, leases = _tokens_and_leases(connection, record)
-    found.add(_BY_ACTOR, tokens)
-    found.add(_BY_SUBJECT, [*tokens, *leases])
+    tokens, subjects = _names(record)
+    found.add(_ABOUT, tokens=tokens, subjects=subjects, ops=[op.op_id for op in record.operations])
     stand_ins = found.stand_ins(tokens)
-    found.add(_BY_OP, connection.execute(_OPS, {"task_id": record.task.task_id}).scalars())
     since = {"since": min((o.at for o in found.lines.values()), default=record.task.created_at)}
     found.follow(stand_ins)
     # Acts of others that may hide a credential. Of an unwrapped lease only its own path says where it came from.
     sources = [*found.sources(), *(lease.path for lease in record.leases)]
-    found.take(_HAZARDS.where(can_touch(sources)), since)
-    found.take(_UNNAMED, since)
+    found.take(union_all(_HAZARDS.where(can_touch(sources)), _UNNAMED), since)
     lines = with_subjects(found.in_order())
     ends = [end for grant in record.grants for end in (grant.expires_at, last_end(grant.role, grant.issued_at))]
     return AuditTrail(lines, around(connection, lines, ends), worker_sessions(connection))
@@ -115,17 +127,16 @@ def acts(connection: Connection, record: TaskRecord) -> AuditTrail:
     See `Ledger.acts`.
     """
     lines = _LineSet(connection)
-    tokens, leases = _tokens_and_leases(connection, record)
-    lines.add(_BY_ACTOR, tokens)
-    lines.add(_DONE_TO, [*tokens, *leases])
+    tokens, subjects = _names(record)
+    lines.add(_ACTS, tokens=tokens, subjects=subjects)
     lines.follow(lines.stand_ins(tokens))
     return AuditTrail(lines.in_order(), (), worker_sessions(connection))
 
 
-def _tokens_and_leases(connection: Connection, record: TaskRecord) -> tuple[set[str], list[str]]:
-    """Return the names in audit lines of the task's tokens and leases."""
-    leases = connection.execute(_LEASES, {"task_id": record.task.task_id}).scalars()
-    return {g.accessor_hmac for g in record.grants if g.accessor_hmac}, list(leases)
+def _names(record: TaskRecord) -> tuple[set[str], list[str]]:
+    """Return the names in audit lines of the task's tokens, and of its tokens and leases."""
+    tokens = {grant.accessor_hmac for grant in record.grants if grant.accessor_hmac}
+    return tokens, [*tokens, *(lease.lease_id for lease in record.leases)]
 
 
 def worker_sessions(connection: Connection) -> frozenset[str]:
@@ -140,12 +151,13 @@ class _LineSet:
         self._connection = connection
         self.lines: dict[str, Observation] = {}
 
-    def add(self, query: Select[Any], values: Iterable[str]) -> None:
+    def add(self, query: Query, **values: Iterable[str]) -> None:
         """Add what the query finds for these values, in batches."""
-        for batch in batches(list(values)):
-            self.take(query, {"values": batch})
+        batched = [batches(list(some)) for some in values.values()]
+        for some in zip_longest(*batched, fillvalue=()):
+            self.take(query, dict(zip(values, some, strict=True)))
 
-    def take(self, query: Select[Any], values: Mapping[str, object]) -> None:
+    def take(self, query: Query, values: Mapping[str, object]) -> None:
         """Add what one query finds."""
         for row in self._connection.execute(query, values).mappings():
             if row["line"] not in self.lines:
@@ -163,7 +175,7 @@ class _LineSet:
         followed = set[str]()
         while fresh := stand_ins - followed:
             followed |= fresh
-            self.add(_BY_TOKEN, fresh)
+            self.add(_BY_TOKEN, values=fresh)
             # a rewrapped token stands for what the wrapping before stood for
             rewraps = (o for o in self.lines.values() if o.kind is Kind.REWRAPPED and o.alias)
             stand_ins = {o.alias for o in rewraps if o.token in followed}
@@ -186,12 +198,12 @@ def interrupted(connection: Connection, record: TaskRecord) -> bool:
     See `Ledger.interrupted`.
     """
     tokens = [g.accessor_hmac for g in record.grants if g.accessor_hmac]
-    newest = connection.execute(_NEWEST).first()
-    if newest is None or not tokens:
+    if not tokens:
         return False
     subjects = tokens + [lease.lease_id for lease in record.leases]
     values = {"tokens": tokens, "subjects": subjects, "since": _first_create_sent(record)}
-    return bool(connection.execute(_INTERRUPTED, {**values, **newest._mapping}).scalar())
+    # no row where there is no canary
+    return bool(connection.execute(_INTERRUPTED, values).scalar())
 
 
 def endangered(connection: Connection, record: TaskRecord) -> bool:

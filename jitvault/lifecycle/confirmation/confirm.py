@@ -29,13 +29,15 @@ from jitvault.lifecycle.record.due_time import has_come
 from jitvault.lifecycle.record.history import proof_level_of
 from jitvault.lifecycle.record.integrity import is_complete
 from jitvault.lifecycle.record.lookups import (
+    gone_before,
     gone_lookups,
     is_any_live,
     last_found,
     live_lookups,
-    proven_before,
+    shown_hmac,
 )
 from jitvault.lifecycle.record.renewals import renewals_to_name
+from jitvault.lifecycle.requests.publish import announced_publication
 from jitvault.model.event_bodies import Confirmed, Judged
 from jitvault.model.evidence import Evidence as CheckEvidence
 from jitvault.model.kinds import EventKind, LookupAnswer, OperationKind
@@ -110,7 +112,7 @@ class ConfirmOutcome:
 
     `record` is the task with the judgement. `proven` says that every credential is proven dead, and `quiet` is check 7.
     `soon` says that only time is missing, or the answer to a request in flight. `back` says that Vault has a credential
-    again that was proven dead before.
+    again that was gone before. `publication` is the intent to publish that the task is confirmed.
     """
 
     record: TaskRecord
@@ -118,6 +120,7 @@ class ConfirmOutcome:
     quiet: Check
     soon: bool = False
     back: bool = False
+    publication: OperationRow | None = None
 
 
 def record_judgement(worker: WorkerContext, evidence: Evidence, claim: int) -> ConfirmOutcome:
@@ -131,9 +134,10 @@ def record_judgement(worker: WorkerContext, evidence: Evidence, claim: int) -> C
     if not quiet.check.ok:
         record = _record_unconfirmed(worker, record, claim, found, quiet, checks)
         return ConfirmOutcome(record, found.proven, quiet.check, soon=quiet.soon)
-    if is_any_live(worker, proven_before(record)):
+    if is_any_live(worker, gone_before(record)):
         return ConfirmOutcome(record, proven=False, quiet=quiet.check, back=True)
     settled = tuple(replace(grant, settled=True) for grant in found.grants)
+    publication = announced_publication(worker, record.task.task_id)
     change = Change(
         EventKind.CONFIRMED,
         Confirmed(
@@ -146,10 +150,11 @@ def record_judgement(worker: WorkerContext, evidence: Evidence, claim: int) -> C
             **_durations(record, credentials, worker.now()),
             "due_at": settles_at(tokens, evidence.trail, worker.settle_window) or evidence.newest.at,
         },
-        rows=(*settled, *found.leases, *checks),
+        rows=(*settled, *found.leases, *checks, publication),
+        gives_back=True,
     )
     record = worker.ledger.change(record, change, claim=claim, at=worker.now())
-    return ConfirmOutcome(record, found.proven, quiet.check)
+    return ConfirmOutcome(record, found.proven, quiet.check, publication=publication)
 
 
 def _record_unconfirmed(
@@ -270,7 +275,7 @@ def judge_lease(
         Credential(
             kind="lease",
             subject=lease.lease_id,
-            lookup_subject=hashed(lease.lease_id),
+            lookup_subject=shown_hmac(record, lease, trail) or hashed(lease.lease_id),
             mount=access.mount if access else lease.path.partition("/")[0],
             reported=_reported(lease.verdict, record.operations, lease.lease_id),
             lookup_ops=gone_lookups(record.operations, lease.lease_id),

@@ -97,14 +97,14 @@ class Evidence:
         return listing_covers_all(tokens_of(self.record), self.trail, good_listings(self.record), at=self.newest.place)
 
 
-def collect_evidence(worker: WorkerContext, task_id: str) -> Evidence:
-    """Read the stream up to a canary, and then the task.
+def collect_evidence(worker: WorkerContext, record: TaskRecord) -> Evidence:
+    """Read the stream up to a canary, and then what is new of the task, which was as in `record`.
 
     Raises AuditUntrusted.
     """
     # the canary comes first: leases that are read on the way to it have to be in the task's record
     newest = canary(worker)
-    record = worker.record(task_id)
+    record = worker.ledger.refreshed(record)
     return Evidence(record, worker.ledger.trail(record), newest, worker.ledger.interrupted(record))
 
 
@@ -124,18 +124,18 @@ _PATIENCE_S = 10.0
 """How long one turn looks up leases that belong to no task; a claim lasts for 30 s. The rest counts as unaccounted."""
 
 
-def collect_reconciled(worker: WorkerContext, task_id: str, claim: int) -> Evidence:
+def collect_reconciled(worker: WorkerContext, record: TaskRecord, claim: int) -> Evidence:
     """Collect the task's evidence, with a lease listing where one is needed.
 
     Raises AuditUntrusted.
     """
-    found = collect_evidence(worker, task_id)
+    found = collect_evidence(worker, record)
     questions = found.open_questions(worker)
     # a request that has no answer yet is waited for first
     if not questions.why_list or questions.pending or found.listing_covers_all():
         return found
     _list_leases(worker, found.record, claim, questions.why_list)
-    return collect_evidence(worker, task_id)
+    return collect_evidence(worker, found.record)
 
 
 def _list_leases(worker: WorkerContext, record: TaskRecord, claim: int, why: Missing) -> None:

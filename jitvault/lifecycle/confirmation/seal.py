@@ -7,15 +7,17 @@ that time, its settle window.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 
 from jitvault.context import WorkerContext
-from jitvault.ledger.model import Change, TaskRecord
+from jitvault.ledger.model import Change, OperationRow, TaskRecord
 from jitvault.lifecycle.confirmation.evidence import Evidence, tokens_of, unaccounted_leases
 from jitvault.lifecycle.confirmation.quiet_rules import settles_at
 from jitvault.lifecycle.record.receipt import receipt_of
 from jitvault.lifecycle.record.reopenings import why_seal_postponed
 from jitvault.lifecycle.record.sign_receipt import sign_receipt
+from jitvault.lifecycle.requests.publish import announced_publication
 from jitvault.lifecycle.revocation.cascade import children_for_receipt, unsealed_below
 from jitvault.model.event_bodies import EventBody, Sealed
 from jitvault.model.kinds import EventKind
@@ -33,41 +35,39 @@ def has_late_lease(record: TaskRecord) -> bool:
     return any(lease.verdict not in settled for lease in record.leases)
 
 
-def seal(worker: WorkerContext, found: Evidence, claim: int) -> bool:
-    """Seal the task, and return whether it was sealed.
+def seal(worker: WorkerContext, found: Evidence, listed: Collection[str], claim: int) -> OperationRow | None:
+    """Seal the task, and return the intent to publish that; None where it was not sealed.
 
-    It is not sealed while its settle window lasts, while Vault still lists a lease of it, or while a task below it is
-    not sealed: a late lease there would make untrue what the receipt says of the tree.
+    It is not sealed while its settle window lasts, or while a task below it is not sealed: a late lease there would
+    make untrue what the receipt says of the tree. `listed` are the leases that Vault has below the task's paths.
     """
     record = found.record
     newest = found.newest
     if unsealed_below(worker, record.task.task_id):
-        return False
+        return None
     settled = settles_at(tokens_of(record), found.trail, worker.settle_window)
     if settled is not None and newest.at < settled:
-        return False
-    revision = Revision.of(record.revision.body)
-    listed = {lease for entry in revision.access for lease in worker.leases.list(entry.path)}
-    still_listed = listed & {lease.lease_id for lease in record.leases}
-    if still_listed:
-        _postpone(worker, record, claim, f"Vault lists {min(still_listed)} still")
-        return False
+        return None
     unknown = _unaccounted(worker, record, sorted(listed), until=settled or newest.at)
     if unknown:
         _postpone(worker, record, claim, f"Vault lists leases that belong to no task and can be its own: {unknown[0]}")
-        return False
+        return None
     sealed_at = worker.now()
     children = children_for_receipt(worker, record.task.task_id)
     content = receipt_of(worker.installation, record, sealed_at, children=children)
     receipt = sign_receipt(worker, record.task.task_id, content)
+    publication = announced_publication(worker, record.task.task_id)
+    prefixes = sorted(entry.path for entry in Revision.of(record.revision.body).access)
     change = Change(
         EventKind.SEALED,
-        Sealed(head=record.task.head, listed_prefixes=tuple(sorted(entry.path for entry in revision.access))),
+        Sealed(head=record.task.head, listed_prefixes=tuple(prefixes)),
         state=State.SEALED,
         fields={"receipt": receipt, "due_at": None},
+        rows=(publication,),
+        gives_back=True,
     )
     worker.ledger.apply(record.task.task_id, change, claim=claim, at=sealed_at)
-    return True
+    return publication
 
 
 def _postpone(worker: WorkerContext, record: TaskRecord, claim: int, why: str) -> None:
@@ -87,6 +87,9 @@ def _unaccounted(worker: WorkerContext, record: TaskRecord, listed: list[str], *
     no gap. A lease that another task holds in a wrapping looks like that as well, and ends with that task. So a finding
     is recorded only while no task has access.
     """
+    if len(worker.ledger.known_leases(listed)) == len(listed):
+        return []
+    # leases that were issued to others just now are known once the stream was read up to here
     fresh_canary(worker)
     unknown = unaccounted_leases(worker, record, listed, until=until)
     if unknown and not worker.ledger.live_tasks():

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 
 from jitvault.audit.observation import restores
 from jitvault.context import WorkerContext
-from jitvault.ledger.model import LeaseRow
+from jitvault.ledger.model import LeaseRow, TaskRecord
 from jitvault.lifecycle.confirmation.checks import Proof, is_proven
 from jitvault.lifecycle.confirmation.confirm import Hashed, is_never_issued, judge_lease, judge_token, probe
 from jitvault.lifecycle.confirmation.evidence import Evidence
@@ -22,8 +22,17 @@ from jitvault.model.proof_check import TARGET_N, Check
 from jitvault.model.revision import Revision
 
 
-def why_proof_fails_now(worker: WorkerContext, evidence: Evidence) -> str | None:
+def list_leases(worker: WorkerContext, record: TaskRecord) -> frozenset[str]:
+    """Return the leases that Vault has below the task's paths now."""
+    paths = {entry.path for entry in Revision.of(record.revision.body).access}
+    return frozenset(lease for path in sorted(paths) for lease in worker.leases.list(path))
+
+
+def why_proof_fails_now(worker: WorkerContext, evidence: Evidence, listed: Collection[str]) -> str | None:
     """Return why the proof of a confirmed task fails now; None where it holds.
+
+    `listed` is what `list_leases` returned after the evidence was read: a lease that a restore of Vault brought back is
+    among them. What is not listed there is looked up.
 
     A credential whose proof rests on its target alone (over a gap, or where Vault was made to forget a lease) is asked
     for there again. After a restore of Vault, every credential that a target refused is. A target that does not answer
@@ -49,7 +58,10 @@ def why_proof_fails_now(worker: WorkerContext, evidence: Evidence) -> str | None
                 return _first_failure("its token", token)
     if why := _lease_unproven(worker, evidence, hashed):
         return why
-    return BACK if is_any_live(worker, (*record.grants, *record.leases)) else None
+    revision = Revision.of(record.revision.body)
+    elsewhere = [lease for lease in record.leases if revision.access_at(lease.path) is None]
+    is_back = any(lease.lease_id in listed for lease in record.leases)
+    return BACK if is_any_live(worker, (*record.grants, *elsewhere)) or is_back else None
 
 
 def _lease_unproven(worker: WorkerContext, evidence: Evidence, hashed: Hashed) -> str | None:

@@ -41,7 +41,7 @@ def resolve_unfinished_issue(worker: WorkerContext, record: TaskRecord, claim: i
         revoke_unfinished_token(worker, record, grant, claim)
     else:
         _find(worker, record, grant, claim)
-    found = collect_evidence(worker, record.task.task_id)
+    found = collect_evidence(worker, record)
     judged = judge(worker, found)
     judged_grant = next(row for row in judged.grants if row.grant_id == grant.grant_id)
     return _settle(worker, found.record, claim, judged_grant, found.newest)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from jitvault.audit.observation import Kind
+from jitvault.audit.trail import AuditTrail
 from jitvault.context import WorkerContext
 from jitvault.ledger.model import GrantRow, LeaseRow, OperationRow, TaskRecord
 from jitvault.model.kinds import LookupAnswer, OperationKind
@@ -24,6 +26,12 @@ def proven_before(record: TaskRecord) -> list[GrantRow | LeaseRow]:
     """
     rows: tuple[GrantRow | LeaseRow, ...] = (*record.grants, *record.leases)
     return [row for row in rows if row.verdict in DEAD]
+
+
+def gone_before(record: TaskRecord) -> list[GrantRow | LeaseRow]:
+    """Return the credentials of the task that were gone when Vault was asked about them last."""
+    rows: tuple[GrantRow | LeaseRow, ...] = (*record.grants, *record.leases)
+    return [row for row in rows if row.verdict in DEAD | {Verdict.GONE}]
 
 
 def is_any_live(worker: WorkerContext, credentials: Iterable[GrantRow | LeaseRow]) -> bool:
@@ -57,6 +65,18 @@ def gone_lookups(operations: Sequence[OperationRow], subject: str) -> frozenset[
 def live_lookups(operations: Sequence[OperationRow], subject: str) -> frozenset[str]:
     """Return the ids of look-ups of `subject` that found it alive."""
     return _lookups(operations, subject, LookupAnswer.LIVE)
+
+
+def shown_hmac(record: TaskRecord, lease: LeaseRow, trail: AuditTrail) -> str:
+    """Return the HMAC of a lease's id that the lines of the worker's own look-ups of it show.
+
+    The result is empty where they show none, or several: then somebody used the id of a look-up for another one, or the
+    device was made anew.
+    """
+    ops = gone_lookups(record.operations, lease.lease_id) | live_lookups(record.operations, lease.lease_id)
+    own = (o for o in trail.observations if o.op in ops and o.actor in trail.worker_accessors)
+    shown = {o.subject for o in own if o.kind is Kind.LEASE_LOOKUP}
+    return shown.pop() if len(shown) == 1 else ""
 
 
 def last_found(operations: Sequence[OperationRow], subject: str) -> LookupAnswer | None:

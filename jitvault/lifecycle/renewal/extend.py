@@ -318,8 +318,7 @@ def _revoke_former(worker: WorkerContext, record: TaskRecord, claim: int) -> Non
     for _ in range(_ROUNDS):
         worker.ledger.extend(task_id, claim)
         # a read that was in flight still gets a lease, which the next round revokes
-        revoke(worker, record, claim)
-        evidence = collect_reconciled(worker, task_id, claim)
+        evidence = collect_reconciled(worker, revoke(worker, record, claim), claim)
         record = evidence.record
         found = judge(worker, evidence)
         if found.proven:

@@ -99,11 +99,17 @@ def end_request_of_others(worker: WorkerContext, task_id: str, *, entitled: Mapp
     return next((written.request for written in _indexed(worker, task_id, {*entitled})), None)
 
 
-def end_reasons(worker: WorkerContext, task_id: str, *, entitled: Mapping[str, str]) -> list[EndRequest]:
-    """Return the requests, with a note, of those who may end the task.
+def end_reasons(
+    worker: WorkerContext, task_id: str, *, entitled: Mapping[str, str], recorded: Mapping[str, int]
+) -> list[EndRequest]:
+    """Return the requests, with a note, of those who may end the task; none where none is new.
 
-    Each entity's newest request is returned if it has a note.
+    Each entity's newest request is returned if it has a note. `recorded` says how many each signed that are in the
+    task's chain. Nothing is read where the index shows no more.
     """
+    seen = worker.ledger.indexed(Kept.END, task_id, [DocumentStatus.COUNTS, DocumentStatus.WAITS])
+    if all(one.news <= recorded.get(one.author, 0) for one in seen) and index_is_complete(worker, Kept.END):
+        return []
     return [written.request for written in _valid_requests(worker, task_id, entitled) if written.request.note]
 
 

@@ -144,7 +144,8 @@ def _is_unqueued(record: LeaseRecord | None) -> bool:
 def next_try(begun: datetime, now: datetime) -> datetime:
     """Return when to retry a task that began to end at `begun`.
 
-    The wait grows with the time that the end has lasted so far, and its jitter spreads the tasks out.
+    The wait grows with the time that the end has lasted so far, and its jitter spreads the tasks out. It is no shorter
+    than the quiet second of the proof.
     """
-    wait = min(max((now - begun) / 2, SHORTEST_PAUSE), LONGEST_PAUSE)
-    return now + jittered(wait)
+    wait = min((now - begun) / 2, LONGEST_PAUSE)
+    return now + max(jittered(wait), SHORTEST_PAUSE)

@@ -49,6 +49,22 @@ def test_a_claim_goes_on_with_what_was_taken_and_frees_it_in_the_end(
         assert later > claim
 
 
+def test_a_change_gives_the_claim_back_and_who_goes_on_sees_whether_another_took_it(
+    ledger: Ledger, place: LedgerPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    due(ledger, "a")
+    monkeypatch.setattr(claims, "PATIENCE_S", 0.0)
+    other = Ledger(opened(address(place), create=False))
+    with ledger.claim("a") as claim:
+        ledger.apply("a", Change("mine", gives_back=True), claim=claim, at=NOW)
+        ledger.check_claim("a", claim)
+        with other.claim("a") as later:
+            assert later > claim
+        with pytest.raises(WrongState):
+            ledger.check_claim("a", claim)
+    assert ledger.take("a", since=claim) is Turn.OVER
+
+
 def test_what_was_taken_and_left_lying_is_taken_over(ledger: Ledger, place: LedgerPlace) -> None:
     due(ledger, "a")
     other = Ledger(opened(address(place), create=False))

@@ -30,7 +30,6 @@ from builders import (
     issued,
     lose,
     make,
-    on_event,
     operation,
     read,
     revision,
@@ -58,6 +57,7 @@ from jitvault.ledger.model import (
 from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.database import HEAD, Database, opened, raw, upgrade
 from jitvault.ledger.storage.dialect import guards, triggers
+from jitvault.ledger.task_change import write_change
 from jitvault.model.event_bodies import EventBody, ledger_part
 from jitvault.model.event_chain import GENESIS
 from jitvault.model.evidence import Lack, Missing, NoToken, Quiet
@@ -398,12 +398,13 @@ def test_a_claim_of_another_task_is_none_of_this_one(ledger: Ledger) -> None:
 
 def test_a_task_that_changed_in_between_is_not_overwritten(ledger: Ledger, place: LedgerPlace) -> None:
     make(ledger)
-    # a change that slips in after the task was read, as on a database that does not lock on reading
-    more = "UPDATE tasks SET version = version + 1"
-    on_event(place, "slip_in", more, more)
     before = ledger.task("t-1")
+    assert before is not None
+    # a change slipped in after the task was read, as on a database that does not lock on reading
+    read = replace(before, version=before.version - 1)
+    database = opened(address(place), create=False)
     with pytest.raises(WrongState, match="task t-1 changed in between"):
-        change(ledger, Change("x", rows=(operation(),)))
+        database.write(lambda connection: write_change(connection, read, Change("x", rows=(operation(),)), NOW))
     assert ledger.task("t-1") == before
     assert file_of(ledger).operations == ()
     assert whole(ledger)

@@ -55,7 +55,7 @@ def test_a_task_whose_lines_show_one_is_not_sealed() -> None:
     file = SimpleNamespace(grants=(SimpleNamespace(create_op="op-1", accessor_hmac="first"),))
     trail = AuditTrail((MADE,), (), frozenset({"worker"}))
     found = Evidence(cast(Any, file), trail, cast(Any, None), interrupted=False)
-    assert "none of its grants names" in (why_proof_fails_now(cast(Any, None), found) or "")
+    assert "none of its grants names" in (why_proof_fails_now(cast(Any, None), found, ()) or "")
 
 
 @pytest.mark.parametrize(
