@@ -57,10 +57,10 @@ class Pair:
     def wishes(self, spec: TaskSpec) -> None:
         sign_grant_request(self.person, spec)
 
-    def takes(self, task_id: str) -> Secret:
+    def takes(self, task_id: str, *, within_s: float = _PATIENCE_S) -> Secret:
         """The task's token, out of the inbox and out of its wrapping: four requests, as `jitvault unwrap` sends."""
         path, wrapping = f"inbox/{self.person.entity}/{task_id}", Wrapping(self.agent)
-        deadline = time.monotonic() + _PATIENCE_S
+        deadline = time.monotonic() + within_s
         # its name is there a moment before what is in it
         while (message := self.person.documents.get(path)) is None:
             if time.monotonic() > deadline:

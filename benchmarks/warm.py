@@ -228,7 +228,7 @@ class _Tasks:
             spec = task_of(name, **{"for": "15m", "ttl": f"{STEP_S}s"})
             pair.submits(spec)
             pair.wishes(spec)
-            return pair.takes(name)
+            return pair.takes(name, within_s=_PATIENCE_S)
 
         tokens = list[Secret]()
         for first in range(0, len(names), _FEW):
