@@ -101,11 +101,13 @@ class WorkLoops(LoopBase):
             for author in self.gate.take_behind():
                 authors.want(author, begun)
             if begun - listed >= self._list_after(next_s, backlog):
-                unseen = backlog.list_again(is_blind=self.health.why_not_trusted is not None)
+                # the net below the stream: seldom, since it costs a request for each open task
+                whole = turns % _UNGRANTED_EVERY == 0
+                unseen = backlog.list_again(again=whole or self.health.why_not_trusted is not None)
                 for item, effect in triage.sort(unseen):
                     self._queue_document(item, effect)
                 # tasks that wait for approvals only seldom, since each costs Vault requests
-                waiting[:] = worker.ledger.ungranted() if turns % _UNGRANTED_EVERY == 0 else waiting
+                waiting[:] = worker.ledger.ungranted() if whole else waiting
                 # however many documents there are, listing them takes a small part of the time
                 listed = time.monotonic()
                 turns += 1
