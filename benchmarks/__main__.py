@@ -2,7 +2,7 @@
 
     --no-fail       exit 0 all the same
     --only NAMES    some groups only, comma-separated: start, demo, commit, idle, policy, masking, execution, latency,
-                    throughput, crowd, keep, flood, grant, end, record, decode, kill
+                    throughput, warm, crowd, keep, flood, grant, end, record, decode, kill
     --calls         print each Vault request and each ledger transaction of one grant and of one completion
 
 Every figure is measured in this run, beside what it is compared with. Milliseconds are this machine's; ratios
@@ -42,6 +42,7 @@ from benchmarks import (
     record,
     start,
     throughput,
+    warm,
 )
 from benchmarks.measure import Figure, rounded
 from benchmarks.meter import COMMIT, LEDGER_READ, VAULT, Meter
@@ -58,6 +59,7 @@ ALONE = {
     "execution": execution.run,
     "latency": latency.run,
     "throughput": throughput.run,
+    "warm": warm.run,
     "crowd": crowd.run,
     "keep": keep.run,
     "flood": flood.run,

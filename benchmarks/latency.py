@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -51,10 +51,13 @@ def run(directory: Path) -> list[Figure]:
 
 
 @contextmanager
-def working(world: Scene, *options: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A worker on the scene's ledger, as a process of its own, from when it works until the block is left."""
+def working(world: Scene, *options: str, program: Sequence[str] = ("jitvault",)) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker on the scene's ledger, as a process of its own, from when it works until the block is left.
+
+    `program` is the module that is run in place of jitvault's, with its own arguments.
+    """
     base = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    argv = [sys.executable, "-m", "jitvault", "worker", "--log", "json", "--sweep-every", "never", *options]
+    argv = [sys.executable, "-m", *program, "worker", "--log", "json", "--sweep-every", "never", *options]
     # a pipe that nobody reads would stop it once it is full
     with (
         tempfile.NamedTemporaryFile("w+b") as log,

@@ -81,16 +81,18 @@ class Process:
 
     @contextmanager
     def measured(self) -> Iterator[None]:
-        before = self._cpu_s()
+        before = cpu_s(self.pid)
         yield
-        self.used_s = self._cpu_s() - before
+        self.used_s = cpu_s(self.pid) - before
 
     @property
     def peak_mb(self) -> float:
         line = next(s for s in Path(f"/proc/{self.pid}/status").read_text().splitlines() if s.startswith("VmHWM"))
         return int(line.split()[1]) * 1024 / _MB
 
-    def _cpu_s(self) -> float:
-        # after the name, which may hold anything; utime and stime are the 14th and 15th of all
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
+
+def cpu_s(pid: int) -> float:
+    """The seconds of processor that a process has used so far."""
+    # after the name, which may hold anything; utime and stime are the 14th and 15th of all
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS

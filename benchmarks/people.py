@@ -57,10 +57,10 @@ class Pair:
     def wishes(self, spec: TaskSpec) -> None:
         sign_grant_request(self.person, spec)
 
-    def takes(self, task_id: str) -> Secret:
+    def takes(self, task_id: str, *, within_s: float = _PATIENCE_S) -> Secret:
         """The task's token, out of the inbox and out of its wrapping: four requests, as `jitvault unwrap` sends."""
         path, wrapping = f"inbox/{self.person.entity}/{task_id}", Wrapping(self.agent)
-        deadline = time.monotonic() + _PATIENCE_S
+        deadline = time.monotonic() + within_s
         # its name is there a moment before what is in it
         while (message := self.person.documents.get(path)) is None:
             if time.monotonic() > deadline:
@@ -95,13 +95,16 @@ def use(target: Target, login: dict[str, str]) -> None:
 
 
 class People:
-    """`size` pairs, each in a thread of its own, until the block is left."""
+    """`size` pairs, each in a thread of its own, until the block is left.
 
-    def __init__(self, world: Scene, size: int) -> None:
-        self._settings, self._size, self._own = world.settings, size, local()
+    The first of each pair is the operator, or whoever `settings` has the token of.
+    """
+
+    def __init__(self, world: Scene, size: int, settings: Settings | None = None) -> None:
+        self._settings, self._size, self._own = settings or world.settings, size, local()
         # whoever wants to see a whole inbox has to be an administrator
         self._admin = Vault(Connection(world.world.address), world.world.admin_token)
-        self._inbox = f"jitvault-inbox/metadata/{world.operator.entity}/"
+        self._inbox = f"jitvault-inbox/metadata/{Wiring(self._settings).person.entity}/"
 
     def __enter__(self) -> People:
         self._pool = ThreadPoolExecutor(self._size)

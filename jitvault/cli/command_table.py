@@ -63,7 +63,7 @@ COMMANDS: Mapping[str | None, Mapping[str, Place]] = {
         "tidy": Place("installation.tidy:tidy", "Remove documents of old requests and finished tasks from Vault."),
         "doctor": Place("installation.doctor:doctor", "Check whether access can be granted, revoked and proven here."),
         "agents add": Place(
-            "installation.agents:add", "Register an agent with its login, its signing key and its group."
+            "installation.agents:add", "Register agents with their logins, their signing keys and their group."
         ),
         "agents remove": Place("installation.agents:remove", "Remove an agent with its login and its entity."),
         "agents list": Place("installation.agents:list_", "List the agents with their logins."),

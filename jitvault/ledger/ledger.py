@@ -6,7 +6,7 @@ The queries of each other subject are in a base class of `Ledger`.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
@@ -98,6 +98,10 @@ class Ledger(
     def close(self) -> None:
         """Close the connections that no thread is using."""
         self._db.close()
+
+    def mark(self) -> Hashable | None:
+        """Return what every commit to the ledger changes; None where that is not known. Raises nothing."""
+        return self._db.mark()
 
     # -- changing a task ----------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ _CLAIM_STATE = select(_TASK.claim_epoch, _TASK.claim_until, is_free(schema.tasks
     _TASK.task_id == bindparam("task_id")
 )
 _NEXT_DUE = select(func.min(_TASK.due_at)).where(schema.IS_OPEN, _TASK.due_at > bindparam("now"))
+_EARLIEST_DUE = select(func.min(_TASK.due_at)).where(schema.IS_OPEN)
 
 
 def _due(*, only_held: bool) -> Select[str]:
@@ -172,6 +173,12 @@ class TaskClaims:
         """Return when the next open task becomes due after `now`, None for never."""
         with self._db.read() as connection:
             found: datetime | None = connection.execute(_NEXT_DUE, {"now": now}).scalar_one()
+        return found
+
+    def earliest_due(self) -> datetime | None:
+        """Return when the first of all open tasks is or was due, None where none ever is."""
+        with self._db.read() as connection:
+            found: datetime | None = connection.execute(_EARLIEST_DUE).scalar_one()
         return found
 
     def due_after(self, at: datetime) -> list[str]:

@@ -30,6 +30,7 @@ from functools import partial
 
 from jitvault.context import WorkerContext
 from jitvault.errors import InvalidInput, NotConfirmed, ProbeUnusable, VaultRefused, WrongState
+from jitvault.ledger.unchanged import Unchanged
 from jitvault.lifecycle.confirmation.probe_sessions import Probe, ProbeSessions
 from jitvault.lifecycle.renewal.upkeep import PublishedListRenewals
 from jitvault.lifecycle.requests.publish_templates import Found, TemplateWatch
@@ -108,7 +109,15 @@ class Loops(StreamLoops, WorkLoops):
 
     def alarms(self, worker: WorkerContext) -> None:
         """Tell the log and the metrics of findings and freezes."""
-        self.every("alarms", self.pace.tell_s, Alarms(worker.ledger, self.health, self.log).look)
+        alarms = Alarms(worker.ledger, self.health, self.log)
+        unchanged = Unchanged(worker.ledger.mark)
+
+        def look() -> None:
+            if not unchanged.is_so():
+                alarms.look()
+                unchanged.looked()
+
+        self.every("alarms", self.pace.tell_s, look)
 
     def _stand_by(self, stand_by: ProbeSessions, probe: Probe) -> None:
         """Keep one target reachable."""

@@ -9,6 +9,7 @@ from jitvault.context import WorkerContext
 from jitvault.documents.paths import DocumentEffect, WorkItem
 from jitvault.errors import JitvaultError
 from jitvault.kill_switch.triggers import Reasons, covered_by_freeze, tripped
+from jitvault.ledger.unchanged import NothingDue, Unchanged
 from jitvault.lifecycle.record.due_time import due_too_late
 from jitvault.lifecycle.requests.pending import Backlog, DocumentWatcher, Triage
 from jitvault.lifecycle.requests.quota import record_over_quota
@@ -43,6 +44,7 @@ class WorkLoops(LoopBase):
         frozen = dict[str, str]()
         watcher = DocumentWatcher(worker)
         triage = Triage(worker)
+        unchanged = Unchanged(worker.ledger.mark)
         listed = -self.pace.list_s
         freezes_checked = True
         list_again = False
@@ -51,10 +53,11 @@ class WorkLoops(LoopBase):
             nonlocal listed, freezes_checked, list_again
             self.news.wait(self.pace.wake_s)
             self.news.clear()
-            items = watcher.new()
+            items = [] if unchanged.is_so() else watcher.new()
             self.gate.leave_behind(watcher.take_unshown())
-            for item, effect in triage.sort(items):
+            for item, effect in triage.sort(items) if items else ():
                 self._queue_document(item, effect)
+            unchanged.looked()
             for job in self.gate.release(time.monotonic(), self.pool.waiting_of):
                 self.pool.want(job, news=True)
             if time.monotonic() - listed >= self.pace.list_s:
@@ -94,18 +97,24 @@ class WorkLoops(LoopBase):
         turns = 0
         waiting = list[str]()
         authors = AuthorListings()
+        unchanged = Unchanged(worker.ledger.mark)
 
         def look() -> None:
             nonlocal listed, next_s, turns
             begun = time.monotonic()
             for author in self.gate.take_behind():
                 authors.want(author, begun)
-            if begun - listed >= self._list_after(next_s, backlog):
-                unseen = backlog.list_again(is_blind=self.health.why_not_trusted is not None)
+            # whether the stream shows all documents is in the ledger
+            list_after_s = next_s if unchanged.is_so() else self._list_after(next_s, backlog)
+            unchanged.looked()
+            if begun - listed >= list_after_s:
+                # the net below the stream: seldom, since it costs a request for each open task
+                whole = turns % _UNGRANTED_EVERY == 0
+                unseen = backlog.list_again(again=whole or self.health.why_not_trusted is not None)
                 for item, effect in triage.sort(unseen):
                     self._queue_document(item, effect)
                 # tasks that wait for approvals only seldom, since each costs Vault requests
-                waiting[:] = worker.ledger.ungranted() if turns % _UNGRANTED_EVERY == 0 else waiting
+                waiting[:] = worker.ledger.ungranted() if whole else waiting
                 # however many documents there are, listing them takes a small part of the time
                 listed = time.monotonic()
                 turns += 1
@@ -179,15 +188,19 @@ class WorkLoops(LoopBase):
     def due(self, worker: WorkerContext) -> None:
         """Queue tasks whose time has come."""
         looked = -self.pace.list_s
+        rest = NothingDue(worker.ledger.mark)
+        pause_s = 0.0
 
         def look() -> None:
-            nonlocal looked
+            nonlocal looked, pause_s
             if time.monotonic() - looked >= self.pace.list_s:
                 looked = time.monotonic()
                 for task_id in due_too_late(worker):
                     self.log.warning("a task is due too far in the future: a clock was wrong", task=task_id)
                     self.pool.want(Job(task_id, Urgency.DUE), news=True)
-            self.supervisor.stopping.wait(self._take_due(worker))
+            if not rest.is_so(worker.now()):
+                pause_s = self._take_due(worker, rest)
+            self.supervisor.stopping.wait(pause_s)
 
         self.every("due", 0, look)
 
@@ -198,6 +211,7 @@ class WorkLoops(LoopBase):
         """
         seen = dict[str, int]()
         known = dict[str, str]()
+        unchanged = Unchanged(worker.ledger.mark)
         whole = False
 
         def look() -> None:
@@ -206,6 +220,8 @@ class WorkLoops(LoopBase):
                 # a tripwire is a line; a freeze may come without one that is read here
                 self.lines.wait(self.pace.wake_s)
             self.lines.clear()
+            if unchanged.is_so():
+                return
             begun = time.monotonic()
             whole = True
 
@@ -217,15 +233,17 @@ class WorkLoops(LoopBase):
             # a part of the tasks at a time, so that hits and freezes are handled soon
             found = tripped(worker, seen, go_on)
             self._want_all(worker, found, known)
+            if whole and not found:
+                unchanged.looked()
             # at most a tenth of the time
             self.supervisor.stopping.wait(max(self.pace.due_s, 10 * (time.monotonic() - begun)))
 
         self.every("tripwires", 0, look)
 
-    def _take_due(self, worker: WorkerContext) -> float:
+    def _take_due(self, worker: WorkerContext, rest: NothingDue) -> float:
         """Claim as many due tasks as the threads are ready for.
 
-        Returns after how many seconds to look again.
+        Returns after how many seconds to look again. Where no task is due, `rest` is told.
         """
         ledger = worker.ledger
         pool = self.pool
@@ -244,15 +262,20 @@ class WorkLoops(LoopBase):
                 ledger.give_back(task_id)
         if only_held or len(taken) == room:
             return self.pace.due_s / _FASTER
-        return self.pace.due_s if taken else self._until_due(worker)
+        return self.pace.due_s if taken else self._until_due(worker, rest)
 
-    def _until_due(self, worker: WorkerContext) -> float:
+    def _until_due(self, worker: WorkerContext, rest: NothingDue) -> float:
         """Return how long nothing is due that the ledger knows now.
 
         Whoever makes a task due sooner waits for `wake_s` at most.
         """
-        next_due = worker.ledger.next_due(worker.now())
-        left_s = self.pace.wake_s if next_due is None else (next_due - worker.now()).total_seconds()
+        now = worker.now()
+        next_due = worker.ledger.earliest_due()
+        if next_due is None or next_due > now:
+            rest.looked(next_due)
+        else:
+            next_due = worker.ledger.next_due(now)
+        left_s = self.pace.wake_s if next_due is None else (next_due - now).total_seconds()
         return min(self.pace.wake_s, max(self.pace.due_s, left_s))
 
     def _want_all(self, worker: WorkerContext, reasons: Reasons, known: dict[str, str]) -> None:

@@ -16,7 +16,9 @@ from keys import Authority, Issuer
 from rig import Rig
 from workload_api import WorkloadApi, workload_api
 
-from jitvault.errors import VaultRefused
+from jitvault.errors import Denied, VaultRefused
+from jitvault.provision.agent_login import agent_login
+from jitvault.provision.agent_registration import add
 from jitvault.settings import load
 from jitvault.vault.client import Connection, Vault
 from jitvault.wiring import Wiring
@@ -354,3 +356,56 @@ def test_only_what_agents_add_made_is_changed_or_removed(rig: Rig) -> None:
         assert "agents add" in rig("admin", "agents", *command, code=9).error["message"]
     listed = {agent["name"]: agent for agent in rig("admin", "agents", "list").json["agents"]}
     assert listed["research-agent"]["kind"] is None
+
+
+# -- many at once -----------------------------------------------------------------------------------------------------
+
+
+def test_many_agents_are_registered_at_once_and_one_that_fails_stops_no_other(
+    rig: Rig, place: Place, tmp_path: Path
+) -> None:
+    place.admin.write("auth/approle/role/many-2", {"token_policies": ["default"]}, method="post")
+    names = tmp_path / "names"
+    names.write_text("many-2\n\nmany-3\nmany-1\nNobody\n")
+    before = rig.world.audit_file.stat().st_size
+    found = rig("admin", "agents", "add", "many-1", "--names", names, "--approle", code=3)
+    lines = rig.world.audit_file.read_bytes()[before:].splitlines()
+    assert [agent["name"] for agent in found.json["agents"]] == ["many-1", "many-3"]
+    for agent in found.json["agents"]:
+        assert (agent["kind"], agent["problems"]) == ("approle", [])
+        assert agent["environment"]["JITVAULT_AGENT_ROLE_ID"] == agent["subject"]
+    why = {each["name"]: each["error"] for each in found.json["failed"]}
+    assert list(why) == ["many-2", "Nobody"]
+    assert "there is a role many-2 at auth/approle/" in why["many-2"] and "expected a name" in why["Nobody"]
+    assert "2 of 4 agents are not registered" in found.error["message"]
+    # what they share is asked once, whoever they are
+    shared = [line for line in lines if b'"type":"request"' in line and b'"path":"identity/group/name/' in line]
+    assert len(shared) == 3
+    listed = {agent["name"] for agent in rig("admin", "agents", "list").json["agents"]}
+    assert {"many-1", "many-3"} <= listed and "many-2" not in listed
+    text = rig.cli("admin", "agents", "add", "many-1", "many-2", "--approle", code=3).stdout
+    assert "many-1" in text and "not registered: nothing was written: there is a role many-2" in text
+    for name in ("many-1", "many-3"):
+        rig("admin", "agents", "remove", name)
+    place.admin.delete("auth/approle/role/many-2")
+
+
+def test_each_of_many_agents_has_an_identity_of_its_own(rig: Rig, place: Place) -> None:
+    add = ("admin", "agents", "add", "twin-1", "twin-2", "--spiffe-id")
+    refused = rig(*add, SPIFFE + "/twin", code=2)
+    assert "the agents would be one" in refused.error["message"]
+    agents = rig(*add, SPIFFE + "/{name}").json["agents"]
+    assert [agent["subject"] for agent in agents] == [SPIFFE + "/twin-1", SPIFFE + "/twin-2"]
+    assert [agent["problems"] for agent in agents] == [[], []]
+    for name in ("twin-1", "twin-2"):
+        rig("admin", "agents", "remove", name)
+
+
+def test_one_agent_of_a_run_is_not_another_of_it(rig: Rig, place: Place) -> None:
+    """Neither is there before: only what the run itself wrote shows it."""
+    login = agent_login("spiffe", SPIFFE + "/same")
+    other = agent_login("spiffe", SPIFFE + "/SAME")
+    found = add(place.admin, {"first-bot": login, "other-bot": other}, keeps_networks=False)
+    assert [agent.name for agent in found.agents] == ["first-bot"]
+    assert isinstance(found.failed["other-bot"], Denied)
+    rig("admin", "agents", "remove", "first-bot")

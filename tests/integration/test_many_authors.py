@@ -17,6 +17,7 @@ from attended import Attended, wait_for
 from floods import JUNK
 from rig import Rig
 
+from jitvault.documents.paths import Kept
 from jitvault.ledger.documents import index
 from jitvault.lifecycle.requests import complete_index as listing
 from jitvault.lifecycle.requests import end_documents as ends
@@ -157,6 +158,23 @@ def test_a_worker_finds_an_end_whose_line_was_read_while_none_ran(
         rig("auditor", "audit", "status")
         with Attended(rig):
             wait_for(lambda: not rig.is_live(held.token), 10)
+
+
+def test_a_listing_gives_no_turn_to_a_task_that_nobody_ends(
+    rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It names each task that an author wrote about: a turn of each of thousands would keep the others waiting."""
+    monkeypatch.setattr(index, "APPEARS_WITHIN", timedelta(seconds=-1))
+    rig.active(file := spec())
+    worker = rig.wiring().worker
+    backlog = pending.Backlog(worker)
+    assert backlog.list_again() == []
+    assert file.stem not in [one.about for one in worker.ledger.unread_of_open(Kept.END)]
+    sign_end(rig.wiring().person, file.stem, reason=EndReason.OPERATOR, note="it is enough")
+    # no line of it is read here
+    assert backlog.list_again() == []
+    assert [ask.task_id for ask in backlog.list_again(again=True)] == [file.stem]
+    rig("operator", "complete", file.stem)
 
 
 def test_what_is_written_after_vaults_clock_was_set_back_is_noticed(rig: Rig, spec: Spec) -> None:

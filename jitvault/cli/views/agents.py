@@ -5,8 +5,10 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
+from jitvault.cli.quiet import note
 from jitvault.cli.views import output
 from jitvault.cli.views.listing import Column, print_listing
+from jitvault.provision.agent_registration import Registered
 from jitvault.provision.agents import Agent
 
 
@@ -25,11 +27,12 @@ def print_agents(found: Sequence[Agent], *, as_json: bool) -> None:
     print_listing(console, columns, rows)
 
 
-def print_added(agent: Agent, command: str, *, as_json: bool) -> None:
-    """Print what was registered, and what to set on the agent's host.
+def print_added(registered: Registered, command: str, *, as_json: bool) -> None:
+    """Print the one agent that was registered, and what to set on its host.
 
     `command` is the server's program, with which a secret id is made.
     """
+    agent = registered.agents[0]
     if output.print_for_scripts(agent, agent.name, as_json=as_json):
         return
     console = output.console()
@@ -41,6 +44,24 @@ def print_added(agent: Agent, command: str, *, as_json: bool) -> None:
     if agent.kind == "approle":
         console.print("Its secret id, which Vault shows once; write it to that file, mode 0600:")
         output.text(f"  {command} write -f -field=secret_id auth/{agent.mount}/role/{agent.name}/secret-id\n", out=None)
+
+
+def print_all_added(registered: Registered, command: str, *, as_json: bool) -> None:
+    """Print one table of the agents, with why some are not registered."""
+    agents, failed = registered.agents, registered.failed
+    refused = [{"name": name, "error": str(error), "hint": error.hint} for name, error in failed.items()]
+    shown = {"agents": agents, "failed": refused}
+    if output.print_for_scripts(shown, *(agent.name for agent in agents), as_json=as_json):
+        return
+    columns = [Column("agent"), Column("login"), Column("mount", spare=1), Column("subject"), Column("problems")]
+    rows = [
+        [agent.name, agent.kind or "", agent.mount, agent.subject, "; ".join(agent.problems)] for agent in agents
+    ] + [[name, "", "", "", f"not registered: {error}"] for name, error in failed.items()]
+    print_listing(output.console(), columns, rows)
+    if any(agent.kind == "approle" for agent in agents):
+        note(f"A secret id, once for each: {command} write -f -field=secret_id auth/MOUNT/role/AGENT/secret-id")
+    if agents:
+        note("What to set on each agent's host: run the command again with -o json.")
 
 
 def print_removed(agent: Agent, *, as_json: bool) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from jitvault.audit.observation import Kind, Observation
@@ -24,7 +25,7 @@ _INDEXED = select(schema.documents).where(
 )
 _INDEXED_ABOUT = _INDEXED.where(_DOC.about == bindparam("about"))
 _UNREAD_OF_OPEN = (
-    select(_DOC.author, _DOC.about)
+    select(schema.documents)
     .join_from(schema.tasks, schema.documents, _DOC.about == schema.tasks.c.task_id)
     .where(schema.IS_OPEN, _UNREAD, _DOC.kind == bindparam("kind"))
     .order_by(_DOC.about, _DOC.author)
@@ -59,24 +60,13 @@ class DocumentQueries:
                 rows = connection.execute(_INDEXED, asked).all()
             else:
                 rows = connection.execute(_INDEXED_ABOUT, {**asked, "about": about}).all()
-        return [
-            Indexed(
-                Kept(row.kind),
-                row.author,
-                row.about,
-                row.news,
-                row.read,
-                DocumentStatus(row.standing) if row.standing else None,
-                row.body or {},
-            )
-            for row in rows
-        ]
+        return [_indexed(row) for row in rows]
 
-    def unread_of_open(self, kind: Kept) -> list[tuple[str, str]]:
-        """Return author and task of each unread document about an open task."""
+    def unread_of_open(self, kind: Kept) -> list[Indexed]:
+        """Return the unread documents about open tasks."""
         with self._db.read() as connection:
             rows = connection.execute(_UNREAD_OF_OPEN, {"kind": kind}).all()
-        return [(row.author, row.about) for row in rows]
+        return [_indexed(row) for row in rows]
 
     def keep_read(self, documents: Sequence[Indexed]) -> None:
         """Record the results of reading documents.
@@ -148,6 +138,18 @@ class DocumentQueries:
             connection.execute(statement.on_conflict_do_update(index_elements=["kind"], set_=values))
 
         self._db.write(unit)
+
+
+def _indexed(row: Row[Any]) -> Indexed:
+    return Indexed(
+        Kept(row.kind),
+        row.author,
+        row.about,
+        row.news,
+        row.read,
+        DocumentStatus(row.standing) if row.standing else None,
+        row.body or {},
+    )
 
 
 def _is_document(document: Indexed) -> tuple[ColumnElement[bool], ...]:

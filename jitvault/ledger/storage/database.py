@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TypeVar
@@ -63,9 +63,13 @@ class Database:
         """Return a consistent view; nothing that is done in it is written."""
         return self.store.read()
 
+    def mark(self) -> Hashable | None:
+        """Return what every commit changes; see `Store.mark`."""
+        return self.store.mark()
+
     def close(self) -> None:
         """Close idle connections. A later use opens new ones."""
-        self.engine.dispose()
+        self.store.close()
 
 
 def opened(ledger: str, *, create: bool) -> Database:

@@ -6,7 +6,7 @@ common to both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
@@ -123,6 +123,17 @@ class Store(Protocol):
 
     def read(self) -> AbstractContextManager[Connection]:
         """Return a consistent view; nothing that is done in it is written."""
+        ...
+
+    def mark(self) -> Hashable | None:
+        """Return what every commit changes, whoever commits, and costs no look at a row.
+
+        None where that is not known: something may have been committed at any moment. Raises nothing.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close idle connections. A later use opens new ones."""
         ...
 
 

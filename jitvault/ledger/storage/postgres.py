@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import select
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeVar
@@ -22,6 +22,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from jitvault.backoff import doubled, jittered
 from jitvault.errors import LedgerFull, LedgerUnavailable, LedgerUnreachable
+from jitvault.ledger.storage.commit_mark import CommitMark
 from jitvault.ledger.storage.dialect import from_json, to_json
 from jitvault.ledger.storage.rights import login_of, refusal
 
@@ -84,6 +85,19 @@ class PostgresStore:
         )
         event.listen(self.engine, "connect", _on_connect)
         event.listen(self.engine, "checkout", _on_checkout)
+        # The end of the server's log. Other databases of the server move it as well, which costs a look.
+        self._mark = CommitMark(self._connected_for_marks, "SELECT pg_current_wal_insert_lsn()::text")
+
+    def mark(self) -> Hashable | None:
+        """Return what every commit changes."""
+        return self._mark.read()
+
+    def close(self) -> None:
+        self._mark.close()
+        self.engine.dispose()
+
+    def _connected_for_marks(self) -> Connection:
+        return self.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
 
     # -- writing ---------------------------------------------------------------------------------------
 

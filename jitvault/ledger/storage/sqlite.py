@@ -6,7 +6,7 @@ import os
 import sqlite3
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +18,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import NullPool
 
 from jitvault.errors import LedgerFull, LedgerUnavailable, MissingLedger
+from jitvault.ledger.storage.commit_mark import CommitMark
 from jitvault.ledger.storage.dialect import from_json, to_json
 from jitvault.ledger.storage.group_commit import GroupCommit
 
@@ -47,6 +48,17 @@ class SqliteStore:
             event.listen(self.engine, "connect", _exclusive)
         event.listen(self.engine, "connect", _on_connect)
         self.group = GroupCommit(self._transaction)
+        # an exclusive file has one connection at a time
+        self._mark = None if exclusive else CommitMark(self.engine.connect, "PRAGMA data_version")
+
+    def mark(self) -> Hashable | None:
+        """Return what every commit by another connection changes."""
+        return self._mark and self._mark.read()
+
+    def close(self) -> None:
+        if self._mark is not None:
+            self._mark.close()
+        self.engine.dispose()
 
     def write(self, unit: Callable[[Connection], T], *, alone: bool) -> T:
         """Run `unit` in one transaction, perhaps with those of other threads.

@@ -13,6 +13,7 @@ from jitvault.context import WorkerContext
 from jitvault.engines.interface import Upkeep
 from jitvault.errors import JitvaultError, VaultUnavailable, WrongState
 from jitvault.formats.clocks import MAX_SKEW
+from jitvault.ledger.unchanged import Unchanged
 
 _LOOK_AGAIN_S = 60.0
 """How often the configuration is read where the stream shows no write to it: the stream may not show every write."""
@@ -32,6 +33,7 @@ class PublishedListRenewals:
         self._looked_at: dict[Mount, float] = {}
         self._renewed_at: dict[Mount, float] = {}
         self._written_at: dict[Mount, datetime] = {}
+        self._unchanged = Unchanged(worker.ledger.mark)
 
     def renew_due(self) -> int:
         """Renew the lists that are due, and return how many were renewed.
@@ -44,24 +46,27 @@ class PublishedListRenewals:
         """
         renewed = 0
         refused: WrongState | None = None
+        shows_no_write = self._unchanged.is_so()
         for engine, mount in sorted({(t.spec.engine, t.spec.mount) for t in self._worker.templates.values()}):
             try:
-                renewed += self._renew(engine, mount)
+                renewed += self._renew(engine, mount, shows_no_write=shows_no_write)
             except VaultUnavailable:
                 raise
             except JitvaultError as error:
                 refused = WrongState(f"what {mount}/ publishes cannot be renewed: {error}", hint=error.hint)
         if refused is not None:
             raise refused
+        self._unchanged.looked()
         return renewed
 
-    def _renew(self, engine: str, mount: str) -> bool:
+    def _renew(self, engine: str, mount: str, *, shows_no_write: bool) -> bool:
         """Renew the list of one mount if it is due; return whether it was."""
         key = (engine, mount)
         now = self._worker.clock.monotonic()
         if engine not in self._worker.engines:
             return False
-        if self._is_rewritten(key) or now - self._looked_at.get(key, -_LOOK_AGAIN_S) >= _LOOK_AGAIN_S:
+        is_rewritten = not shows_no_write and self._is_rewritten(key)
+        if is_rewritten or now - self._looked_at.get(key, -_LOOK_AGAIN_S) >= _LOOK_AGAIN_S:
             self._upkeep[key] = self._worker.engines[engine].upkeep(self._worker.reader.read, mount)
             self._looked_at[key] = now
         upkeep = self._upkeep[key]

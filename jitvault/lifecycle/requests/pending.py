@@ -29,7 +29,9 @@ from jitvault.documents.paths import (
     work_item_for,
 )
 from jitvault.errors import JitvaultError
+from jitvault.ledger.documents.index import DocumentStatus, Indexed, retry_missing
 from jitvault.ledger.documents.judgements import Judged, Judgement
+from jitvault.ledger.storage.dialect import batches
 from jitvault.lifecycle.requests.complete_index import forget_authors, index_names
 from jitvault.policy.decision import OPERATORS
 from jitvault.vault.interface import Stored
@@ -133,18 +135,18 @@ class Backlog:
         """Return whether the index has every request to end a task."""
         return self._worker.ledger.listing(Kept.END).is_whole
 
-    def list_again(self, *, is_blind: bool = False) -> list[WorkItem]:
+    def list_again(self, *, again: bool = False) -> list[WorkItem]:
         """List all requests in Vault; return unread ones that may end a task.
 
         The audit lines of some may have been read already, by a command while no worker ran, or further back than a
-        worker looks. `is_blind` says that documents which were read before may have been written again.
+        worker looks. `again` says that documents which were read before may have been written again.
         """
         worker = self._worker
         self._new.clear()
         self._doubtful.clear()
         begun = worker.now()
         before = worker.ledger.listing(Kept.END)
-        again = is_blind or not before.is_whole
+        again = again or not before.is_whole
         authors = sorted(name.rstrip("/") for name in worker.documents.names(REQUESTS))
         for author in set(worker.ledger.judged_authors()) - set(authors):
             worker.ledger.forget_judged(author, ())
@@ -152,8 +154,7 @@ class Backlog:
             self._list(author, again=again)
         forget_authors(worker, Kept.END, authors)
         worker.ledger.keep_listing(Kept.END, before.gaps_now, begun)
-        unread = worker.ledger.unread_of_open(Kept.END)
-        return [ask for author, task in unread if (ask := work_item_for(path_of(Kept.END, author, task)))]
+        return self._written(worker.ledger.unread_of_open(Kept.END))
 
     def list_author(self, author: str) -> tuple[list[WorkItem], list[str]]:
         """List the documents of one author.
@@ -163,9 +164,28 @@ class Backlog:
         worker = self._worker
         about = {*self._list(author, again=False)}
         about |= {name.rstrip("/") for name in worker.documents.names(f"{DECISIONS}{author}/")}
-        unread = [task for by, task in worker.ledger.unread_of_open(Kept.END) if by == author]
-        ends = [ask for task in unread if (ask := work_item_for(path_of(Kept.END, author, task)))]
-        return ends, [task for task in worker.ledger.ungranted() if task in about]
+        unread = [one for one in worker.ledger.unread_of_open(Kept.END) if one.author == author]
+        return self._written(unread), [task for task in worker.ledger.ungranted() if task in about]
+
+    def _written(self, unread: Sequence[Indexed]) -> list[WorkItem]:
+        """Return those of the documents that are in Vault.
+
+        A listing names the tasks that an author wrote about, and most of these have no request to end them. To look
+        is one request, and a turn of each task would be twenty.
+        """
+        worker = self._worker
+        found: list[WorkItem] = []
+        for batch in batches(unread):
+            missing: list[Indexed] = []
+            for one in batch:
+                path = path_of(Kept.END, one.author, one.about)
+                if worker.documents.read(path) is None:
+                    void = replace(one, read=one.news, standing=DocumentStatus.VOID, body={})
+                    missing.append(retry_missing(one, worker.now()) or void)
+                elif (ask := work_item_for(path)) is not None:
+                    found.append(ask)
+            worker.ledger.keep_read(missing)
+        return found
 
     def _list(self, author: str, *, again: bool) -> list[str]:
         """List the requests of one author, and return the names of their tasks."""

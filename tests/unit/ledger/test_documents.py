@@ -105,6 +105,6 @@ def test_what_nobody_has_read_is_found_by_the_tasks_that_are_not_over(ledger: Le
     change(ledger, Change("cancelled", state=State.CANCELLED), "over")
     for n, task in enumerate(("t-1", "over", "unknown")):
         written(ledger, n, path_of(Kept.END, "e-1", task))
-    assert ledger.unread_of_open(Kept.END) == [("e-1", "t-1")]
+    assert [(one.author, one.about) for one in ledger.unread_of_open(Kept.END)] == [("e-1", "t-1")]
     ledger.keep_read([replace(only(ledger), read=1, standing=DocumentStatus.VOID)])
     assert ledger.unread_of_open(Kept.END) == ledger.unread_of_open(Kept.FREEZE) == []
