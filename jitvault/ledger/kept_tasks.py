@@ -1,4 +1,4 @@
-"""The held tasks that a worker renews from its memory, without reading the ledger and Vault's documents again.
+"""The held tasks that a worker renews from its memory, without reading their documents again.
 
 A whole turn (`jitvault.lifecycle.advance`) verifies a task, and finds that it may go on. Until something may have
 changed, its renewals then need no other turn: the task is kept. A line about one of its documents forgets it here. A
@@ -111,6 +111,11 @@ class KeptTasks:
                     self._turns[task_id] = False
                     found.append(kept)
         return found
+
+    def had_news(self, task_id: str) -> bool:
+        """Return whether a line about a document of a task in hand came since it was taken."""
+        with self._lock:
+            return self._turns.get(task_id, True)
 
     def avoid(self, lease: LeaseRow, now: datetime) -> None:
         """Leave the tasks with leases of this one's mount to whole turns for a minute: its target may hang."""

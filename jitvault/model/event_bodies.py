@@ -274,7 +274,8 @@ class Extended(ExtensionDecided, frozen=True, kw_only=True):
 class RenewIntended(EventBody, frozen=True, kw_only=True):
     """The latest time until which renewals can let the token live, committed before they are sent.
 
-    One event covers several renewals. `renewals` are the audit lines, by their SHA-256, of those of the events before.
+    One event covers several renewals, and another one the last, as its answer says. `renewals` are the audit lines of
+    the renewals before, by their SHA-256.
     """
 
     until: datetime

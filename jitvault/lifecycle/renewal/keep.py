@@ -3,7 +3,7 @@
 Each renewal asks what a whole turn asks (`jitvault.lifecycle.end_reasons.why_end`). What Vault says is known by facts,
 which the audit stream keeps true. Policy is asked each time. Everything else has not changed since the whole turn
 before. Where anything is in the way, the task is left to a whole turn, which alone may end it. So is a task whose event
-chain does not allow for the next expiry yet.
+chain does not allow for the next expiry yet, and the last renewal before the deadline.
 
 A batch is two commits, whatever its size: claims and intents before the first request, answers after the last one.
 """
@@ -33,7 +33,7 @@ from jitvault.model.event_bodies import Extended, said
 from jitvault.model.revision import Revision
 from jitvault.model.scope import FreezeStatement
 from jitvault.model.states import LIVE_STATES, State, Verdict
-from jitvault.model.ttl import next_look
+from jitvault.model.ttl import needs_renewal, next_look
 from jitvault.operations import record_answer
 
 _LAST_SENT_S = LIFE_S / 3
@@ -140,11 +140,16 @@ def _planned(worker: WorkerContext, taken: Sequence[KeptTask]) -> list[_Planned]
 
 def _plan(worker: WorkerContext, kept: KeptTask, in_force: Sequence[FreezeStatement]) -> _Planned | None:
     record, now = kept.record, worker.now()
-    if kept.drops != worker.facts.drops or (kept.look_at is not None and now >= kept.look_at):
+    if kept.drops != worker.facts.drops or worker.kept.had_news(kept.task_id):
+        return None
+    if kept.look_at is not None and now >= kept.look_at:
         return None
     rows, seconds = due_credentials(worker, record, now)
     expires_at = record.grants[-1].expires_at
     if not rows or not seconds or expires_at is None or expires_at < latest_expiry(worker, seconds):
+        return None
+    if record.task.ends_at is None or not needs_renewal(now, record.task.ends_at, seconds):
+        # the chain says when a token expires that is renewed for the last time
         return None
     if not _may_go_on(worker, kept, in_force):
         return None

@@ -23,6 +23,7 @@ from jitvault.errors import (
     VaultRejected,
     VaultUnavailable,
 )
+from jitvault.formats.clocks import TOLERANCE
 from jitvault.ledger.model import (
     Change,
     GrantRow,
@@ -112,7 +113,7 @@ def _renew(
             done.append(Renewed(row, record_answer(worker, op, OpState.ABANDONED, "the time was over before its turn")))
         else:
             done.append(renew_credential(worker, record, row, op, seconds))
-    _commit_results(worker, record, claim, done)
+    _commit_results(worker, record, claim, done, seconds)
     if any(result.over for result in done if isinstance(result.row, GrantRow)):
         return TOKEN_EXPIRED
     for result in done:
@@ -204,14 +205,30 @@ def _settled(op: OperationRow) -> OperationRow:
     return replace(op, state=OpState.SETTLED, answer="looked up") if op.state is OpState.UNKNOWN else op
 
 
-def _commit_results(worker: WorkerContext, record: TaskRecord, claim: int, done: Sequence[Renewed]) -> None:
-    """Commit the results of all renewals, and when the task is due next."""
-    rows: list[GrantRow | LeaseRow | OperationRow] = []
-    for result in done:
-        rows += [result.row, result.op]
-    upkeep = Upkeep(record.task.task_id, claim, tuple(rows))
-    due_at = next_due_at(worker, record_after_upkeep(record, upkeep))
-    worker.ledger.keep_up(record, replace(upkeep, fields={"due_at": due_at}))
+def _commit_results(
+    worker: WorkerContext, record: TaskRecord, claim: int, done: Sequence[Renewed], seconds: int
+) -> None:
+    """Commit the results of all renewals, and when the task is due next.
+
+    A token that lives until the deadline now gets no further renewal. The chain then says what its answer says, so that
+    the proof of its expiry has to wait no longer than that.
+    """
+    task_id = record.task.task_id
+    rows = tuple(row for result in done for row in (result.row, result.op))
+    due_at = next_due_at(worker, record_after_upkeep(record, Upkeep(task_id, claim, rows)))
+    if not any(_reaches_deadline(result) for result in done):
+        worker.ledger.keep_up(record, Upkeep(task_id, claim, rows, {"due_at": due_at}))
+        return
+    until = worker.now() + timedelta(seconds=seconds) + TOLERANCE
+    body = RenewIntended(until=until, renewals=renewals_to_name(worker, record))
+    others = tuple(row for row in rows if not isinstance(row, GrantRow))
+    grant = replace(record.grants[-1], expires_at=until, renew_at=None)
+    change = Change(EventKind.RENEW_INTENDED, body, fields={"due_at": due_at}, rows=(grant, *others))
+    worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
+
+
+def _reaches_deadline(result: Renewed) -> bool:
+    return isinstance(result.row, GrantRow) and result.op.state is OpState.ANSWERED and result.row.renew_at is None
 
 
 def _subject(row: GrantRow | LeaseRow) -> str:
