@@ -18,10 +18,10 @@ from sqlalchemy import Column, ColumnElement, Select, Table, Update, bindparam, 
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from jitvault.errors import LedgerUnavailable, WrongState
+from jitvault.ledger.claim_clock import LIFE_S, now
 from jitvault.ledger.storage.database import Database
 from jitvault.ledger.storage.dialect import now_s
 
-LIFE_S = 30.0
 DONE = 0.0
 LEFT = 1.0
 """The `claim_until` of a claim that was given back: all that was wanted was done, or something was left to do."""
@@ -36,14 +36,6 @@ _FRESH_S = 5.0
 _VALUE = "named"
 _EPOCH = "epoch_held"
 _END = "how"
-
-
-def now() -> float:
-    """Return the seconds of a clock that nobody sets.
-
-    It goes on while the host sleeps, where there is such a clock.
-    """
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 @dataclass(frozen=True, slots=True)

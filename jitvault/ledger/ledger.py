@@ -39,7 +39,7 @@ from jitvault.ledger.sweep_queries import SweepQueries
 from jitvault.ledger.task_change import record_after, write_change
 from jitvault.ledger.task_claims import TaskClaims
 from jitvault.ledger.task_queries import TASK_BY_ID, TaskQueries, read_record, read_task
-from jitvault.ledger.upkeep import UpkeepQueries
+from jitvault.ledger.upkeep_queries import UpkeepQueries
 from jitvault.model.event_bodies import HandedOn, Recovered, TokenCreated
 from jitvault.model.kinds import EventKind
 from jitvault.model.states import State, check_move

@@ -9,8 +9,8 @@ from datetime import datetime
 from sqlalchemy import Connection, Select, bindparam, func, select
 
 from jitvault.errors import WrongState
+from jitvault.ledger.claim_clock import now as claim_clock
 from jitvault.ledger.claims import DONE, LEFT, Taken, extend, give_back, held, is_free, is_ours, take, taking
-from jitvault.ledger.claims import now as claim_clock
 from jitvault.ledger.model import Turn
 from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.database import Database

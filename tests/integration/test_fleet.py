@@ -21,7 +21,7 @@ from ledgers import address, new_place
 from lives import Watched, live_now, lives
 from rig import Rig, own_rig
 
-from jitvault.ledger.claims import LIFE_S
+from jitvault.ledger.claim_clock import LIFE_S
 from jitvault.sandbox.world import World, env
 
 TASKS = int(os.environ.get("FLEET_TASKS", "20"))

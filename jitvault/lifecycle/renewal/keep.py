@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from jitvault.context import WorkerContext
-from jitvault.ledger.claims import LIFE_S
-from jitvault.ledger.claims import now as claim_clock
+from jitvault.ledger.claim_clock import LIFE_S
+from jitvault.ledger.claim_clock import now as claim_clock
 from jitvault.ledger.kept_tasks import KeptTask
 from jitvault.ledger.model import GrantRow, LeaseRow, OperationRow, OpState, TaskRecord
 from jitvault.ledger.upkeep import Intended, Upkeep, record_after_upkeep

@@ -1,0 +1,131 @@
+"""The statements that write the renewals of held tasks (`jitvault.ledger.upkeep`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, select, update
+
+from jitvault.errors import WrongState
+from jitvault.ledger.claims import LEFT, is_free, taking
+from jitvault.ledger.model import GrantRow, LeaseRow, OperationRow, TaskRecord, TaskRow
+from jitvault.ledger.rows import put
+from jitvault.ledger.storage import schema
+from jitvault.ledger.storage.database import Database
+from jitvault.ledger.storage.dialect import batches
+from jitvault.ledger.task_change import settle_seen
+from jitvault.ledger.upkeep import RENEWALS, Intended, Upkeep, record_after_upkeep
+
+# built once: building a statement costs more than running it
+_TASK, _LINE, _OP = schema.tasks.c, schema.observations.c, schema.operations.c
+_CLAIMS = (
+    select(_TASK.task_id, _TASK.claim_epoch)
+    .where(_TASK.task_id.in_(bindparam("tasks", expanding=True)))
+    .order_by(_TASK.task_id)
+    .with_for_update(key_share=True)
+)
+_FREE = (
+    select(_TASK.task_id, _TASK.version, _TASK.due_at)
+    .where(_TASK.task_id.in_(bindparam("tasks", expanding=True)), is_free(schema.tasks))
+    .with_for_update(key_share=True, skip_locked=True)
+)
+_TAKE = (
+    taking(schema.tasks)
+    .where(_TASK.task_id.in_(bindparam("tasks", expanding=True)))
+    .returning(_TASK.task_id, _TASK.claim_epoch)
+)
+_GIVE_BACK = update(schema.tasks).where(_TASK.task_id == bindparam("key")).values(claim_until=LEFT)
+_DUE = update(schema.tasks).where(_TASK.task_id == bindparam("key")).values(due_at=bindparam("at"))
+_RENEW_AT = {
+    kind: update(table).where(table.c[key] == bindparam("key")).values(renew_at=bindparam("at"))
+    for kind, table, key in ((GrantRow, schema.grants, "grant_id"), (LeaseRow, schema.leases, "lease_id"))
+}
+_RENEWAL_LINES = (
+    select(_LINE.line)
+    .join_from(schema.operations, schema.observations, _LINE.op == _OP.op_id)
+    .where(_OP.task_id == bindparam("task_id"), _OP.kind.in_(RENEWALS), _OP.sent_at >= bindparam("since"))
+    .order_by(_LINE.at, _LINE.line)
+)
+
+
+class UpkeepQueries:
+    """Write the renewals of held tasks; a part of `Ledger`."""
+
+    _db: Database
+
+    def keep_up(self, record: TaskRecord, upkeep: Upkeep) -> TaskRecord:
+        """Write what a look at one task changes; return the task's record after it.
+
+        Raises WrongState when the claim was lost.
+        """
+        if self.keep_up_all([upkeep]):
+            raise WrongState(f"another process took over task {upkeep.task_id}", hint="Run the command again.")
+        return record_after_upkeep(record, upkeep)
+
+    def keep_up_all(self, upkeeps: Sequence[Upkeep]) -> set[str]:
+        """Write what looks at several tasks change, in one transaction.
+
+        Returns the tasks whose claim was lost: nothing is written of them.
+        """
+
+        def unit(connection: Connection) -> set[str]:
+            claims = {upkeep.task_id: upkeep.claim for upkeep in upkeeps}
+            held: set[str] = set()
+            for batch in batches(sorted(claims)):
+                rows = connection.execute(_CLAIMS, {"tasks": batch})
+                held |= {row.task_id for row in rows if row.claim_epoch == claims[row.task_id]}
+            _write(connection, [upkeep for upkeep in upkeeps if upkeep.task_id in held])
+            return set(claims) - held
+
+        return self._db.write(unit)
+
+    def begin_renewals(self, intended: Sequence[Intended]) -> dict[str, int]:
+        """Claim tasks, and write the intents of their renewals, in one transaction.
+
+        Returns the epoch of each claim. A task is left out that another process has, or that is not as it was: every
+        event raises its version, and every renewal changes when it is due.
+        """
+        wanted = {each.task.task_id: each for each in intended}
+
+        def unit(connection: Connection) -> dict[str, int]:
+            epochs: dict[str, int] = {}
+            for batch in batches(sorted(wanted)):
+                rows = connection.execute(_FREE, {"tasks": batch})
+                same = [row.task_id for row in rows if _is_as_it_was(row, wanted[row.task_id].task)]
+                if same:
+                    taken = connection.execute(_TAKE, {"tasks": same})
+                    epochs |= {row.task_id: row.claim_epoch for row in taken}
+            put(connection, [op for task_id in epochs for op in wanted[task_id].ops])
+            return epochs
+
+        return self._db.write(unit)
+
+    def renewal_lines(self, task_id: str, since: datetime) -> list[str]:
+        """Return the audit lines of the renewals of a task that were sent since then, the oldest first."""
+        with self._db.read() as connection:
+            return list(connection.execute(_RENEWAL_LINES, {"task_id": task_id, "since": since}).scalars())
+
+
+def _write(connection: Connection, upkeeps: Sequence[Upkeep]) -> None:
+    """Write upkeeps, one statement for all rows of a kind."""
+    rows = [row for upkeep in upkeeps for row in upkeep.rows]
+    for kind, statement in _RENEW_AT.items():
+        key = "grant_id" if kind is GrantRow else "lease_id"
+        renewed = [{"key": getattr(row, key), "at": row.renew_at} for row in rows if isinstance(row, kind)]
+        if renewed:
+            connection.execute(statement, renewed)
+    operations = [row for row in rows if isinstance(row, OperationRow)]
+    put(connection, operations)
+    settle_seen(connection, operations)
+    due = [{"key": upkeep.task_id, "at": upkeep.fields["due_at"]} for upkeep in upkeeps if "due_at" in upkeep.fields]
+    if due:
+        connection.execute(_DUE, due)
+    given_back = [{"key": upkeep.task_id} for upkeep in upkeeps if upkeep.gives_back]
+    if given_back:
+        connection.execute(_GIVE_BACK, given_back)
+
+
+def _is_as_it_was(row: Any, task: TaskRow) -> bool:
+    return (row.version, row.due_at) == (task.version, task.due_at)
