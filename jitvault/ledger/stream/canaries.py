@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import CompoundSelect, Connection, bindparam, func, select, union
+from sqlalchemy import CompoundSelect, Connection, bindparam, func, select, tuple_, union
 
 from jitvault.audit.observation import Kind, Observation, Place, renewed_until
 from jitvault.audit.trail import Canary, done
@@ -53,16 +53,9 @@ def _near(times: int) -> CompoundSelect[Any]:
         select(func.min(_BESIDE.at)).where(_BESIDE.source == _SOURCE.name, _BESIDE.at >= bindparam(f"time_{n}"))
         for n in range(times)
     ]
-    return union(
-        *(
-            select(schema.canaries).join_from(
-                schema.audit_sources,
-                schema.canaries,
-                (_CANARY.source == _SOURCE.name) & (_CANARY.at == at.scalar_subquery()),
-            )
-            for at in (before, *after)
-        )
-    )
+    # not a join: a database may go through all canaries for one
+    found = (select(_SOURCE.name, at.scalar_subquery()) for at in (before, *after))
+    return union(*(select(schema.canaries).where(tuple_(_CANARY.source, _CANARY.at).in_(each)) for each in found))
 
 
 def find(connection: Connection, source: str, expected: str) -> Canary | None:
