@@ -164,7 +164,7 @@ def test_no_token_is_renewed_for_longer_than_the_chain_says(
 ) -> None:
     """The margins are small here, so that the time which was committed ahead is soon used up."""
     monkeypatch.setattr(renewals, "MAX_SKEW", timedelta(0))
-    rig.cli.variables = {**rig.cli.variables, "JITVAULT_ROLLING_STEP": "2s", "JITVAULT_SETTLE_WINDOW": "1s"}
+    rig.cli.variables = {**rig.cli.variables, "JITVAULT_ROLLING_STEP": "5s", "JITVAULT_SETTLE_WINDOW": "1s"}
     file = spec()
     granted = rig.granted(file)
     first = rig.record(file.stem).grants[-1].expires_at
