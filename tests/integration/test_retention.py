@@ -25,6 +25,7 @@ from jitvault.lifecycle.requests import retention
 from jitvault.lifecycle.requests.pending import Backlog
 from jitvault.lifecycle.requests.retention import Removals, removable, remove
 from jitvault.model.kinds import OperationKind
+from jitvault.stream.reading import observe
 from jitvault.vault.documents import Documents
 from jitvault.wiring import SystemClock
 from jitvault.worker import loops
@@ -107,6 +108,8 @@ def test_what_is_sealed_for_long_is_removed_and_the_ledger_goes_on_telling(
     rig.active(active)
     rig("operator", "submit", asked)
     sealed(rig, file)
+    # the lines of the seal's own look-ups
+    observe(worker)
     before = rig.record(file.stem)
     assert Removals(worker, MONTH).some() == 0 and is_published(rig, file.stem), "it is too early"
     with a_month_later():
