@@ -192,7 +192,9 @@ UNREAD = ("--wait", "0s")
 
 def sign(rig: Rig, who: str, *args: str) -> None:
     """Sign something that no worker has read yet."""
-    rig.cli(who, *args, worker=False, code=None)
+    result = rig.cli(who, *args, worker=False, code=None)
+    # 13: no worker has read it in time
+    assert result.code in (0, 13), result
 
 
 def disable(rig: Rig, name: str) -> None:
@@ -210,7 +212,9 @@ def read_elsewhere(rig: Rig, task: str) -> None:
 CHANGES: dict[str, Callable[[Rig, str, str], Any]] = {
     "its agent is disabled": lambda rig, *_: disable(rig, "research-agent"),
     "its requester is disabled": lambda rig, *_: disable(rig, "operator"),
-    "everything is frozen": lambda rig, *_: sign(rig, "operator", "freeze", "--all", "--reason", "look"),
+    "its agent is frozen": lambda rig, *_: sign(
+        rig, "operator", "freeze", "--agent", "research-agent", "--reason", "look"
+    ),
     "its role is another one": lambda rig, *_: rig.admin.write(
         "database/roles/app-readonly",
         {**rig.admin.read("database/roles/app-readonly")["data"], "default_ttl": 77},
@@ -228,6 +232,7 @@ CHANGES: dict[str, Callable[[Rig, str, str], Any]] = {
 def undone(rig: Rig) -> Iterator[None]:
     role = rig.admin.read("database/roles/app-readonly")["data"]
     yield
+    rig.cli("operator", "unfreeze", "--agent", "research-agent", "--reason", "over", worker=False, code=None)
     for name in ("research-agent", "operator"):
         rig.admin.write(f"identity/entity/name/{name}", {"disabled": False})
     rig.admin.write("database/roles/app-readonly", role)
