@@ -13,7 +13,7 @@ from jitvault.audit.observation import Kind
 from jitvault.audit.source import Source
 from jitvault.context import WorkerContext, new_id
 from jitvault.errors import AuditUntrusted
-from jitvault.stream.reading import find_canary
+from jitvault.stream.reading import find_canary, take_in
 
 # A stream that lags is not waited for: the turn then reads what it needs.
 _PATIENCE_S = 0.25
@@ -53,7 +53,8 @@ def _shows(worker: WorkerContext, source: Source, expected: str) -> bool:
         return False
     is_there = False
     for batch in source.read(position):
-        worker.facts.saw(source.name, batch.position, batch.changes, is_broken=bool(batch.gaps))
+        # another process may ingest them
+        take_in(worker, source, batch)
         canaries = (o for o in batch.observations if o.kind is Kind.CANARY and o.closing and not o.failed)
         is_there = is_there or any(o.subject == expected for o in canaries)
     return is_there

@@ -345,8 +345,7 @@ def _read_from(
             # A new segment begins here: lines with the new salt do not continue those before.
             raise WrongState("the audit device was made anew")
         # before anyone learns of these lines
-        worker.facts.saw(source.name, batch.position, batch.changes, is_broken=bool(batch.gaps))
-        worker.kept.saw(batch.observations)
+        take_in(worker, source, batch)
         seen = ledger.observe(
             source.name, batch, after=position, at=worker.now(), expected=expected, shared=worker.shared_hosts
         )
@@ -356,6 +355,12 @@ def _read_from(
         # another process may have read the line, and all before it, since this one looked
         worker.facts.reads_on(source.name, ledger.readings()[source.name].position)
     return found
+
+
+def take_in(worker: WorkerContext, source: Source, batch: Batch) -> None:
+    """Let what this process keeps in memory, facts and tasks, go by lines that were just read."""
+    worker.facts.saw(source.name, batch.position, batch.changes, is_broken=bool(batch.gaps))
+    worker.kept.saw(batch.observations)
 
 
 def _changes_devices(batch: Batch) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 
 from jitvault.context import WorkerContext
 from jitvault.errors import JitvaultError, LedgerUnavailable
@@ -33,7 +34,7 @@ class Renewals:
     def start(self) -> None:
         for n in range(THREADS):
             name = f"renew-{n + 1}"
-            self._supervisor.start(name, lambda name=name: self._serve(name))  # type: ignore[misc]
+            self._supervisor.start(name, partial(self._serve, name))
 
     def _serve(self, name: str) -> None:
         """Renew until the worker ends.
@@ -43,9 +44,12 @@ class Renewals:
         worker: WorkerContext | None = None
         while not self._supervisor.stopping.is_set():
             self._supervisor.beat(name)
-            worker = worker or self._hire()
+            rest_s = _LONGEST_S
             try:
-                taken = renew_kept(worker, _BATCH)
+                worker = worker or self._hire()
+                self._health.count("renewed_together", by=renew_kept(worker, _BATCH))
+                self._health.set("tasks_kept", len(worker.kept))
+                rest_s = self._rest_s(worker)
             except LedgerUnavailable:
                 raise
             except JitvaultError as error:
@@ -53,12 +57,10 @@ class Renewals:
                 self._health.count("failures", kind=type(error).__name__)
                 # another node may be active by now
                 worker = None
-                self._supervisor.stopping.wait(_LONGEST_S)
-                continue
-            self._health.count("renewed_together", by=taken)
-            self._health.set("tasks_kept", len(worker.kept))
-            if not taken:
-                self._supervisor.stopping.wait(self._rest_s(worker))
+            except BaseException as error:  # noqa: BLE001 - a bug must not end the worker; Rust panics so
+                self._health.count("failures", kind="JitvaultError")
+                self._log.error("tasks could not be renewed together", why=f"unexpected {type(error).__name__}")
+            self._supervisor.stopping.wait(rest_s)
 
     def _rest_s(self, worker: WorkerContext) -> float:
         """Return how long nothing is due that is kept now."""

@@ -378,3 +378,20 @@ def test_a_batch_that_takes_too_long_sends_nothing_more_under_its_claims(
     states = [(op.state, op.answer) for op in rig.operations(task) if op.kind.startswith("renew")]
     assert states[-1] == (OpState.ABANDONED, "not sent") and task not in hand.kept._tasks
     assert timedelta(0) < rig.record(task).task.ends_at - datetime.now(UTC)
+
+
+def test_a_bug_in_one_task_keeps_no_other_from_its_renewal(
+    rig: Rig, hand: WorkerContext, spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken, sound = held(rig, hand, rig.granted(spec()), rig.granted(spec()), unwrapped=0)
+    is_due(rig, broken, sound)
+    as_it_is = keep.drift_besides_request
+
+    def fail(worker: WorkerContext, record: Any) -> str | None:
+        if record.task.task_id == broken:
+            raise RuntimeError("a bug")
+        return as_it_is(worker, record)
+
+    monkeypatch.setattr(keep, "drift_besides_request", fail)
+    assert keep.renew_kept(hand, 50) == 1
+    assert sound in hand.kept._tasks and broken not in hand.kept._tasks

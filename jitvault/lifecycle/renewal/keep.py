@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from jitvault.context import WorkerContext
+from jitvault.errors import OutcomeUnknown, TargetUnavailable
 from jitvault.ledger.claim_clock import LIFE_S
 from jitvault.ledger.claim_clock import now as claim_clock
 from jitvault.ledger.kept_tasks import KeptTask
@@ -29,6 +30,7 @@ from jitvault.lifecycle.renewal.due_turn import due_turn, read_up_to
 from jitvault.lifecycle.renewal.renew import Renewed, due_credentials, new_operations, renew_credential
 from jitvault.lifecycle.renewal.schedule import next_heartbeat_deadline, renewable_credentials
 from jitvault.lifecycle.requests.freeze_documents import freezes
+from jitvault.lifecycle.unexpected_error import others_go_on
 from jitvault.model.event_bodies import Extended, said
 from jitvault.model.revision import Revision
 from jitvault.model.scope import FreezeStatement
@@ -79,17 +81,15 @@ def _has_open_act(record: TaskRecord) -> bool:
     """Return whether an act's outcome is open, or a replaced token or its leases are not proven dead."""
     is_open = (OpState.INTENDED, OpState.UNKNOWN)
     current = record.grants[-1].grant_id
-    leases = (lease for lease in record.leases if lease.verdict is Verdict.LIVE)
-    settled = all(grant.settled for grant in record.grants[:-1])
-    return (
-        any(op.state in is_open for op in record.operations)
-        or not settled
-        or any(x.grant_id != current for x in leases)
-    )
+    if any(op.state in is_open for op in record.operations):
+        return True
+    if not all(grant.settled for grant in record.grants[:-1]):
+        return True
+    return any(lease.verdict is Verdict.LIVE and lease.grant_id != current for lease in record.leases)
 
 
 def renew_kept(worker: WorkerContext, most: int) -> int:
-    """Renew up to so many kept tasks that are due, and return how many were taken.
+    """Renew up to so many kept tasks that are due, and return how many can be kept.
 
     A task that is not renewed is left to whole turns. Raises AuditUntrusted where the stream was not read up to when
     they were due, LedgerUnavailable, and whatever else keeps Vault from being asked.
@@ -97,13 +97,14 @@ def renew_kept(worker: WorkerContext, most: int) -> int:
     taken = worker.kept.take_due(worker.now(), most)
     left = {kept.task_id for kept in taken}
     try:
-        for kept in _renew(worker, taken) if taken else ():
+        renewed = _renew(worker, taken) if taken else []
+        for kept in renewed:
             worker.kept.put_back(kept)
             left.discard(kept.task_id)
     finally:
         for task_id in left:
             worker.kept.leave(task_id)
-    return len(taken)
+    return len(renewed)
 
 
 def _renew(worker: WorkerContext, taken: Sequence[KeptTask]) -> list[KeptTask]:
@@ -134,8 +135,12 @@ def _planned(worker: WorkerContext, taken: Sequence[KeptTask]) -> list[_Planned]
     if worker.ledger.freeze() is not None:
         return []
     in_force = freezes(worker)
-    found = (_plan(worker, kept, in_force) for kept in taken)
-    return [planned for planned in found if planned is not None]
+    found: list[_Planned] = []
+    for kept in taken:
+        with others_go_on(kept.task_id):
+            planned = _plan(worker, kept, in_force)
+            found += [planned] if planned is not None else []
+    return found
 
 
 def _plan(worker: WorkerContext, kept: KeptTask, in_force: Sequence[FreezeStatement]) -> _Planned | None:
@@ -186,7 +191,7 @@ def _send(worker: WorkerContext, begun: Sequence[_Planned], begun_at: float) -> 
             continue
         found[op.op_id] = renewed = renew_credential(worker, each.kept.record, row, op, each.seconds)
         is_stopped = renewed.failure is not None
-        if is_stopped and isinstance(row, LeaseRow):
+        if isinstance(row, LeaseRow) and isinstance(renewed.failure, TargetUnavailable | OutcomeUnknown):
             worker.kept.avoid(row, worker.now())
     return found
 
