@@ -599,8 +599,11 @@ def test_checks_that_run_all_the_time_trip_nothing(rig: Rig, spec: Spec) -> None
 
     thread = threading.Thread(target=again)
     thread.start()
+    n = 0
     try:
-        for n in range(4):
+        # checks and tasks share the cores, so that nobody knows how many checks a task's life sees
+        while n < 4 or len(outcomes) < 5:
+            assert thread.is_alive()
             file = spec()
             held = rig.use(rig.granted(file), read=n % 2 == 0)
             wraps = n % 2 == 1
@@ -608,11 +611,12 @@ def test_checks_that_run_all_the_time_trip_nothing(rig: Rig, spec: Spec) -> None
                 wrapped_read(rig, held.token)
             assert rig("operator", "complete", file.stem, code=12 if wraps else 0).json["confirmed"]
             assert rig.findings(file.stem) == (["wrapped_lease"] if wraps else [])
+            n += 1
     finally:
         stop.set()
         thread.join()
     assert rig("operator", "audit", "status").json["frozen"] is None
-    assert len(outcomes) > 4 and all(outcome.passed for outcome in outcomes)
+    assert all(outcome.passed for outcome in outcomes)
 
 
 def test_two_checks_of_a_template_do_not_mix(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
