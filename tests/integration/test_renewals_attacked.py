@@ -1,0 +1,85 @@
+"""Held tasks under attack: what ends a task ends it too where its renewals come from memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import EXAMPLE
+from rig import Rig, own_rig
+from test_renewed_together import held, is_due, left_to_a_whole_turn
+
+from jitvault.context import WorkerContext
+from jitvault.sandbox.world import World, env
+from jitvault.settings import load
+from jitvault.wiring import Wiring
+from jitvault.worker.process import context_factory
+
+pytestmark = pytest.mark.usefixtures("lab")
+Spec = Callable[..., Path]
+STEP_S = 10
+
+
+@pytest.fixture
+def rig(lab: World, tmp_path: Path) -> Rig:
+    return own_rig(lab, {**env(lab, "", EXAMPLE), "JITVAULT_ROLLING_STEP": f"{STEP_S}s"}, tmp_path)
+
+
+@pytest.fixture
+def hand(rig: Rig) -> Iterator[WorkerContext]:
+    """A thread of a worker daemon."""
+    with rig.environment(None):
+        wiring = Wiring(load())
+        yield context_factory(wiring)()
+        wiring.close()
+
+
+REMOVALS: dict[str, Callable[[Any, str], object]] = {
+    "deleted": lambda vault, path: vault.delete(f"jitvault/data/{path}"),
+    "deleted by version": lambda vault, path: vault.write(f"jitvault/delete/{path}", {"versions": [1]}),
+    "destroyed": lambda vault, path: vault.write(f"jitvault/destroy/{path}", {"versions": [1]}),
+    "taken away": lambda vault, path: vault.delete(f"jitvault/metadata/{path}"),
+}
+
+
+@pytest.mark.parametrize("how", REMOVALS)
+def test_a_task_whose_request_was_removed_is_not_renewed_from_memory(
+    rig: Rig, hand: WorkerContext, spec: Spec, how: str
+) -> None:
+    (task,) = held(rig, hand, rig.granted(spec()))
+    is_due(rig, task)
+    REMOVALS[how](rig.admin, f"requests/{rig.entity('operator')}/{task}/submit")
+    left_to_a_whole_turn(rig, hand, task)
+    rig.turn(task)
+    assert rig.record(task).task.end_reason == "drift"
+
+
+def test_a_task_whose_requester_has_another_name_is_not_renewed_from_memory(
+    rig: Rig, hand: WorkerContext, spec: Spec
+) -> None:
+    (task,) = held(rig, hand, rig.granted(spec()))
+    is_due(rig, task)
+    who = rig.entity("operator")
+    try:
+        rig.admin.write(f"identity/entity/id/{who}", {"name": "operator-renamed"})
+        left_to_a_whole_turn(rig, hand, task)
+    finally:
+        rig.admin.write(f"identity/entity/id/{who}", {"name": "operator"})
+
+
+def test_a_task_whose_request_is_not_signed_any_more_is_not_renewed_from_memory(
+    rig: Rig, hand: WorkerContext, spec: Spec
+) -> None:
+    (task,) = held(rig, hand, rig.granted(spec()))
+    is_due(rig, task)
+    key = f"jitvault-transit/keys/jitvault-signer-{rig.entity('operator')}"
+    rig.admin.write(f"{key}/rotate")
+    rig.admin.write(f"{key}/config", {"min_decryption_version": 2})
+    try:
+        left_to_a_whole_turn(rig, hand, task)
+        rig.turn(task)
+        assert rig.record(task).task.end_reason == "drift"
+    finally:
+        rig.admin.write(f"{key}/config", {"min_decryption_version": 1})
