@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import pytest
 from commands import EXAMPLE
+from go_between import GoBetween
 from rig import Rig, own_rig
 from test_renewed_together import held, is_due, left_to_a_whole_turn
 
 from jitvault.context import WorkerContext
+from jitvault.lifecycle.renewal import keep
 from jitvault.sandbox.world import World, env
 from jitvault.settings import load
 from jitvault.wiring import Wiring
@@ -83,3 +87,32 @@ def test_a_task_whose_request_is_not_signed_any_more_is_not_renewed_from_memory(
         assert rig.record(task).task.end_reason == "drift"
     finally:
         rig.admin.write(f"{key}/config", {"min_decryption_version": 1})
+
+
+def test_a_target_that_hangs_in_a_batch_delays_no_other_tasks_end(rig: Rig, spec: Spec) -> None:
+    between = GoBetween((rig.world.servers.vault.host, rig.world.servers.vault.port))
+    hangs = Event()
+
+    def hang() -> None:
+        hangs.set()
+        time.sleep(9)
+
+    try:
+        with rig.environment(None, {"VAULT_ADDR": between.address}):
+            hand = context_factory(Wiring(load()))()
+        hanging, other = rig.granted(spec()), rig.granted(spec())
+        token = rig.use(other, read=False).token
+        with_lease, without = held(rig, hand, hanging, other, unwrapped=1)
+        is_due(rig, with_lease, without)
+        between.when("sys/leases/renew", "before", hang)
+        renewing = Thread(target=keep.renew_kept, args=(hand, 50))
+        renewing.start()
+        assert hangs.wait(5)
+        begun = time.monotonic()
+        rig("operator", "revoke", without, code=None)
+        assert not rig.is_live(token)
+        took_s = time.monotonic() - begun
+        renewing.join()
+    finally:
+        between.down()
+    assert took_s < 5
