@@ -5,6 +5,9 @@ What a fact depends on is named by places: those of a read, by its path, and tho
 have changed where both have one in common. A write changes something from its request's line on; what it changed is
 there once its response's line is. A write that Vault itself refused changes nothing.
 
+What people write about a task is no fact, and has a place as well, so that a worker forgets a task that it has kept
+(`ledger/kept_tasks.py`): by any part of KV, since removing a request ends its task.
+
 Changes are derived from lines alone, in the process that keeps the facts, and are never stored.
 """
 
@@ -17,14 +20,17 @@ from typing import Any
 from jitvault.audit.entry import Auth, Entry
 from jitvault.audit.entry_facts import is_refused, is_task_token
 from jitvault.audit.hazard_paths import AUDIT_DEVICES, READING, is_engine_hazard
-from jitvault.documents.paths import CHECKS, FREEZES, MOUNT, OF_WORKER, vault_path
+from jitvault.documents.paths import CHECKS, FREEZES, MOUNT, OF_WORKER, vault_path, work_item_for
 
 EVERYTHING = ""
 """The place that every fact has."""
 _IDENTITY, _EXTERNAL_GROUPS = "identity/", "identity/ of external groups"
 _POLICIES = "sys/policies/"
 _ROLES = "auth/token/roles/"
-_KEYS = "jitvault-transit/"
+KEYS = "jitvault-transit/"
+"""The place of all signing keys."""
+OF_A_TASK = "task "
+"""How the place of what people write about a task begins; its id follows."""
 _FOLDERS = (CHECKS, "probes/", FREEZES)
 _LOGIN, _TOKENS = "auth/", "auth/token/"
 _RENEWALS = "auth/token/renew"
@@ -38,14 +44,14 @@ _ASKS_SYSTEM = (
     *("sys/revoke", "sys/tools/", "sys/wrapping/"),
 )
 _USES_KEYS = tuple(
-    f"{_KEYS}{use}"
+    f"{KEYS}{use}"
     for use in ("sign/", "verify/", "hmac/", "hash", "random", "encrypt/", "decrypt/", "datakey/", "rewrap/")
 )
-# lines of documents that are no facts, and of which there are many
+# lines of the worker's own documents, which are no facts, and of which there are many
 _OTHER_DOCUMENTS = tuple(
     vault_path(part, begins)
     for part in ("data", "metadata", "delete", "undelete", "destroy")
-    for begins in ("requests/", "decisions/", *OF_WORKER)
+    for begins in OF_WORKER
 )
 
 
@@ -103,8 +109,8 @@ def places_of(path: str, answer: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _place_of_read(path: str) -> str | None:
-    if path.startswith(("sys/policies/acl/", _ROLES, f"{_KEYS}keys/")):
-        return next(place for place in (_POLICIES, _ROLES, _KEYS) if path.startswith(place))
+    if path.startswith(("sys/policies/acl/", _ROLES, f"{KEYS}keys/")):
+        return next(place for place in (_POLICIES, _ROLES, KEYS) if path.startswith(place))
     if path.startswith((f"{MOUNT}/data/", f"{MOUNT}/metadata/")):
         return _folder(path)
     return _engine(path)
@@ -148,10 +154,12 @@ def _written_place(path: str) -> str | None:
         return None if path.startswith(_ASKS_SYSTEM) else EVERYTHING
     if path.startswith(_LOGIN):
         return _ROLES if path.startswith(_ROLES) else None
-    if path.startswith(_KEYS):
-        return None if path.startswith(_USES_KEYS) else _KEYS
+    if path.startswith(KEYS):
+        return None if path.startswith(_USES_KEYS) else KEYS
     if path.startswith(f"{MOUNT}/"):
-        return None if path.startswith(_OTHER_DOCUMENTS) else _folder(path) or _of_all_documents(path)
+        if path.startswith(_OTHER_DOCUMENTS):
+            return None
+        return _folder(path) or _task(path) or _of_all_documents(path)
     return _engine(path) if is_engine_hazard(path) else None
 
 
@@ -159,6 +167,12 @@ def _folder(path: str) -> str | None:
     """Return the place of a document that is a fact, by any part of KV; None for any other."""
     _, _, document = path.partition("/")[2].partition("/")
     return next((f"{MOUNT}/{folder}" for folder in _FOLDERS if f"{document}/".startswith(folder)), None)
+
+
+def _task(path: str) -> str | None:
+    """Return the place of what people write about a task; None for any other document."""
+    item = work_item_for(path.partition("/")[2].partition("/")[2])
+    return f"{OF_A_TASK}{item.task_id}" if item is not None and item.task_id else None
 
 
 def _of_all_documents(path: str) -> str | None:

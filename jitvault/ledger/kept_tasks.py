@@ -1,8 +1,9 @@
 """The held tasks that a worker renews from its memory, without reading their documents again.
 
 A whole turn (`jitvault.lifecycle.advance`) verifies a task, and finds that it may go on. Until something may have
-changed, its renewals then need no other turn: the task is kept. A line about one of its documents forgets it here. A
-line about its tokens and leases moves its version in the ledger, at which a renewal looks.
+changed, its renewals then need no other turn: the task is kept. A line about one of its documents forgets it here, and
+one about the keys that people sign with, or about everything, forgets all tasks. A line about its tokens and leases
+moves its version in the ledger, at which a renewal looks.
 
 The memory is that of one process. Where lines were missed, or were read by another process, nothing kept counts any
 more (`Facts.drops`).
@@ -16,8 +17,7 @@ from datetime import datetime, timedelta
 from heapq import heapify, heappop, heappush
 from threading import Lock
 
-from jitvault.audit.observation import Kind, Observation
-from jitvault.documents.paths import work_item_for
+from jitvault.audit.changes import EVERYTHING, KEYS, OF_A_TASK, Change
 from jitvault.ledger.model import LeaseRow, TaskRecord
 
 LATE = timedelta(seconds=5)
@@ -79,12 +79,14 @@ class KeptTasks:
             if kept is not None and not had_news:
                 self._keep(kept)
 
-    def saw(self, lines: Iterable[Observation]) -> None:
-        """Forget the tasks that one of these lines has a document of."""
-        for line in lines:
-            item = work_item_for(line.subject) if line.kind is Kind.WRITTEN else None
-            if item is not None and item.task_id:
-                self.forget(item.task_id)
+    def saw(self, changes: Iterable[Change]) -> None:
+        """Forget the tasks that one of these changes may concern."""
+        for change in changes:
+            for place in change.places:
+                if place.startswith(OF_A_TASK):
+                    self.forget(place.removeprefix(OF_A_TASK))
+            if not {KEYS, EVERYTHING}.isdisjoint(change.places):
+                self._forget_all()
 
     def forget(self, task_id: str) -> None:
         """Leave a task to whole turns, at first to one that begins from now on."""
@@ -92,6 +94,11 @@ class KeptTasks:
             self._tasks.pop(task_id, None)
             if task_id in self._turns:
                 self._turns[task_id] = True
+
+    def _forget_all(self) -> None:
+        with self._lock:
+            self._tasks.clear()
+            self._turns = dict.fromkeys(self._turns, True)
 
     def take_due(self, now: datetime, most: int) -> list[KeptTask]:
         """Return kept tasks that are due, the earliest first.

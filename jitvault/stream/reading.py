@@ -360,7 +360,7 @@ def _read_from(
 def take_in(worker: WorkerContext, source: Source, batch: Batch) -> None:
     """Let what this process keeps in memory, facts and tasks, go by lines that were just read."""
     worker.facts.saw(source.name, batch.position, batch.changes, is_broken=bool(batch.gaps))
-    worker.kept.saw(batch.observations)
+    worker.kept.saw(batch.changes)
 
 
 def _changes_devices(batch: Batch) -> bool:

@@ -99,7 +99,7 @@ def test_a_target_that_hangs_in_a_batch_delays_no_other_tasks_end(rig: Rig, spec
 
     try:
         with rig.environment(None, {"VAULT_ADDR": between.address}):
-            hand = context_factory(Wiring(load()))()
+            hand = context_factory(Wiring(load()), keep.ANSWER_S)()
         hanging, other = rig.granted(spec()), rig.granted(spec())
         token = rig.use(other, read=False).token
         with_lease, without = held(rig, hand, hanging, other, unwrapped=1)
@@ -116,3 +116,25 @@ def test_a_target_that_hangs_in_a_batch_delays_no_other_tasks_end(rig: Rig, spec
     finally:
         between.down()
     assert took_s < 5
+
+
+def test_a_vault_that_answers_slowly_keeps_no_task_in_hand(rig: Rig, spec: Spec) -> None:
+    """What is in hand is renewed by nobody else."""
+    between = GoBetween((rig.world.servers.vault.host, rig.world.servers.vault.port))
+    try:
+        with rig.environment(None, {"VAULT_ADDR": between.address}):
+            hand = context_factory(Wiring(load()), keep.ANSWER_S)()
+        tasks = held(rig, hand, *(rig.granted(spec()) for _ in range(6)), unwrapped=0)
+        is_due(rig, *tasks)
+        hand.facts.drop()
+        hand.kept._tasks = {task: replace(kept, drops=hand.facts.drops) for task, kept in hand.kept._tasks.items()}
+        # nothing is kept, so that each task asks
+        hand = replace(hand, facts=Facts(may_keep=lambda: False))
+        between.when("GET (identity|sys/policies|database)", "before", lambda: time.sleep(0.6), times=999)
+        begun = time.monotonic()
+        keep.renew_kept(hand, 50)
+        took_s = time.monotonic() - begun
+    finally:
+        between.down()
+    assert took_s < LATE / timedelta(seconds=1) + 3
+    assert not hand.kept._in_hand

@@ -63,6 +63,8 @@ def test_a_change_says_which_request_it_is_of_and_whether_it_was_answered() -> N
         *((f"jitvault/{part}/checks/t", "jitvault/checks/") for part in ("data", "metadata", "delete", "undelete")),
         *((f"jitvault/{part}/probes/t", "jitvault/probes/") for part in ("data", "destroy", "subkeys")),
         *((f"jitvault/{part}/freezes/e/all", "jitvault/freezes/") for part in ("data", "metadata", "patch")),
+        *((f"jitvault/{part}/requests/e/t-1/submit", "task t-1") for part in ("data", "metadata", "delete", "destroy")),
+        *((f"jitvault/data/{path}", "task t-1") for path in ("requests/e/t-1/end", "decisions/e/t-1/withdraw")),
         ("jitvault/config", EVERYTHING),
         *((f"sys/{path}", EVERYTHING) for path in ("mounts/x", "mounts/x/tune", "remount", "auth/x", "auth/x/tune")),
         *((f"sys/{path}", EVERYTHING) for path in ("audit/file", "namespaces/n", "seal", "step-down", "raw/x")),
@@ -81,8 +83,9 @@ def test_a_write_changes_what_is_read_at_its_place(path: str, place: str, operat
         *("sys/audit-hash/file", "sys/wrapping/unwrap", "sys/leases/revoke", "sys/capabilities-self", "sys/tools/hash"),
         *("identity/lookup/entity", "identity/oidc/introspect", "auth/token/create/jitvault-15m", "auth/token/lookup"),
         *("auth/userpass/users/u", "auth/token/revoke-accessor", "cubbyhole/x", "database/creds/r", "pki/issue/r"),
-        *("jitvault-transit/sign/k", "jitvault-transit/verify/k", "jitvault/data/requests/e/t/submit"),
-        *("jitvault/data/decisions/e/t", "jitvault/data/tasks/t", "jitvault-inbox/data/e/t", "jitvault/data/networks"),
+        *("jitvault-transit/sign/k", "jitvault-transit/verify/k", "jitvault/data/requests/e"),
+        *("jitvault/data/requests/e/..a/end", "jitvault/data/tasks/t", "jitvault-inbox/data/e/t"),
+        *("jitvault/data/networks", f"jitvault/data/requests/e/{'t' * 64}/end"),
     ],
 )
 def test_what_is_no_fact_changes_nothing(path: str) -> None:

@@ -7,12 +7,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
-from builders import LEASE, NOW, grant, revision, seen, task
+from builders import LEASE, NOW, grant, revision, task
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jitvault.audit.observation import Kind
-from jitvault.documents.paths import decision_path, freeze_path, published_path, request_path
+from jitvault.audit.changes import EVERYTHING, KEYS, OF_A_TASK, Change
 from jitvault.ledger.kept_tasks import LATE, KeptTask, KeptTasks
 from jitvault.ledger.model import LeaseRow, TaskRecord
 from jitvault.model.states import State, Verdict
@@ -31,21 +30,20 @@ def keep(tasks: KeptTasks, *every: KeptTask) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "counts"),
+    ("places", "counts"),
     [
-        (request_path("e-9", "t-1", "end"), True),
-        (request_path("e-9", "t-1", "extend"), True),
-        (decision_path("e-9", "t-1"), True),
-        (decision_path("e-9", "t-1", "/withdraw"), True),
-        (request_path("e-9", "t-2", "end"), False),
-        (published_path("t-1"), False),
-        # freezes are facts, which every renewal asks for
-        (freeze_path("e-9", "all"), False),
+        ((f"{OF_A_TASK}t-1",), True),
+        ((f"{OF_A_TASK}t-2",), False),
+        ((KEYS,), True),
+        ((EVERYTHING,), True),
+        # facts, which every renewal asks for
+        (("identity/",), False),
+        (("jitvault/freezes/",), False),
     ],
 )
 @pytest.mark.parametrize("when", ["before its turn", "in its turn", "afterwards", "in hand"])
-def test_a_document_of_a_task_forgets_it(path: str, counts: bool, when: str) -> None:
-    tasks, line = KeptTasks(), [seen(1, Kind.WRITTEN, path)]
+def test_a_change_that_may_concern_a_task_forgets_it(places: tuple[str, ...], counts: bool, when: str) -> None:
+    tasks, line = KeptTasks(), [Change(places, "r-1", closing=True)]
     if when == "before its turn":
         tasks.saw(line)
     tasks.begin_turn("t-1")
