@@ -112,10 +112,11 @@ class Wiring:
         self.unverified = ""
         """Why Vault could not be asked whose the ledger is; empty where it was asked, or nobody needed to know."""
 
-    def for_thread(self) -> Wiring:
+    def for_thread(self, answer_s: int | None = None) -> Wiring:
         """Return a copy for another thread, with its own connections to Vault.
 
-        Everything else is shared, above all the login and the ledger.
+        They wait `answer_s` seconds for an answer, where that is given. Everything else is shared, above all the login
+        and the ledger.
         """
         other = Wiring(self.settings, self.closing)
         other.templates = self.templates
@@ -123,8 +124,8 @@ class Wiring:
         other.authorizer = self.authorizer
         other.unchecked_ledger = self.unchecked_ledger
         other.clock = self.clock
-        other._connection = self._connection
-        other._at_root = self._at_root
+        other._connection = _waiting(self._connection, answer_s)
+        other._at_root = _waiting(self._at_root, answer_s)
         other.release = self.release
         other.facts = self.facts
         other.kept = self.kept
@@ -626,6 +627,10 @@ class Wiring:
             # before the ledger is bound: whoever dies in between leaves it for the next one to look
             ledger.begin_recovery(self.clock.agreed())
         ledger.set_installation(installation)
+
+
+def _waiting(connection: Connection, answer_s: int | None) -> Connection:
+    return connection if answer_s is None else replace(connection, timeout_s=answer_s)
 
 
 def _text(name: str, data: bytes) -> str:

@@ -49,9 +49,7 @@ _USES_KEYS = tuple(
 )
 # lines of the worker's own documents, which are no facts, and of which there are many
 _OTHER_DOCUMENTS = tuple(
-    vault_path(part, begins)
-    for part in ("data", "metadata", "delete", "undelete", "destroy")
-    for begins in OF_WORKER
+    vault_path(part, begins) for part in ("data", "metadata", "delete", "undelete", "destroy") for begins in OF_WORKER
 )
 
 
@@ -171,7 +169,8 @@ def _folder(path: str) -> str | None:
 
 def _task(path: str) -> str | None:
     """Return the place of what people write about a task; None for any other document."""
-    item = work_item_for(path.partition("/")[2].partition("/")[2])
+    # Vault deletes the document also where a slash follows its path
+    item = work_item_for(path.rstrip("/").partition("/")[2].partition("/")[2])
     return f"{OF_A_TASK}{item.task_id}" if item is not None and item.task_id else None
 
 

@@ -18,6 +18,7 @@ from types import FrameType
 
 from jitvault.context import WorkerContext
 from jitvault.errors import JitvaultError, LedgerUnavailable
+from jitvault.lifecycle.renewal.keep import ANSWER_S
 from jitvault.lifecycle.requests.publish_templates import publish_templates
 from jitvault.settings import Settings
 from jitvault.wiring import Wiring
@@ -127,7 +128,7 @@ def start(settings: Settings, supervisor: Supervisor, plan: Plan, log: Log) -> S
     if endpoint is not None:
         supervisor.start("health", lambda: serve(endpoint, supervisor))
     pool.start()
-    Renewals(supervisor, new_context, health, log).start()
+    Renewals(supervisor, context_factory(wiring, ANSWER_S), health, log).start()
     loops.start()
     if is_new:
         log.warning("made a new ledger", ledger=wiring.ledger_place)
@@ -166,14 +167,15 @@ def work(settings: Settings, plan: Plan, log: Log, goes_on: Callable[[Started], 
     log.info("ended")
 
 
-def context_factory(wiring: Wiring) -> Callable[[], WorkerContext]:
+def context_factory(wiring: Wiring, answer_s: int | None = None) -> Callable[[], WorkerContext]:
     """Return a function that makes a worker context for one thread.
 
-    Each has its own connections; login, active node and facts are shared.
+    Each has its own connections; login, active node and facts are shared. No answer of Vault is waited for longer than
+    `answer_s`, in seconds.
     """
 
     def hire() -> WorkerContext:
-        worker = wiring.for_thread().worker_without_session
+        worker = wiring.for_thread(answer_s).worker_without_session
         return replace(worker, mode=replace(worker.mode, is_daemon=True))
 
     return hire

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 
 from jitvault.context import WorkerContext
 from jitvault.errors import OutcomeUnknown, TargetUnavailable
-from jitvault.ledger.claim_clock import LIFE_S
 from jitvault.ledger.claim_clock import now as claim_clock
 from jitvault.ledger.kept_tasks import KeptTask
 from jitvault.ledger.model import GrantRow, LeaseRow, OperationRow, OpState, TaskRecord
@@ -38,8 +37,10 @@ from jitvault.model.states import LIVE_STATES, State, Verdict
 from jitvault.model.ttl import needs_renewal, next_look
 from jitvault.operations import record_answer
 
-_LAST_SENT_S = LIFE_S / 3
-"""After so many seconds of a batch's claims nothing more is sent: a request takes 20 s at most."""
+ANSWER_S = 2
+"""How long an answer is waited for, in seconds: the end of any task in a batch waits until the batch is over."""
+_LAST_S = 2.0
+"""After so many seconds nothing more is planned, and after so many of a batch's claims nothing more is sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +115,12 @@ def _renew(worker: WorkerContext, taken: Sequence[KeptTask]) -> list[KeptTask]:
     with worker.facts.turn():
         read_up_to(worker, due_at)
         with due_turn(worker, due_at):
-            planned = _planned(worker, taken)
+            planned, after = _planned(worker, taken)
     begun_at = claim_clock()
     intended = [Intended(each.kept.record.task, each.ops) for each in planned]
     claims = worker.ledger.begin_renewals(intended) if intended else {}
     begun = [each for each in planned if each.kept.task_id in claims]
     answers = _send(worker, begun, begun_at)
-    after: list[KeptTask] = []
     upkeeps: list[Upkeep] = []
     for each in begun:
         upkeep, kept = _outcome(worker, each, claims[each.kept.task_id], answers)
@@ -130,17 +130,23 @@ def _renew(worker: WorkerContext, taken: Sequence[KeptTask]) -> list[KeptTask]:
     return [kept for kept in after if kept.task_id not in lost]
 
 
-def _planned(worker: WorkerContext, taken: Sequence[KeptTask]) -> list[_Planned]:
-    """Return the tasks that may go on, and need no whole turn for their renewal."""
+def _planned(worker: WorkerContext, taken: Sequence[KeptTask]) -> tuple[list[_Planned], list[KeptTask]]:
+    """Return the tasks that may go on, and need no whole turn for their renewal; and those that had no turn in time.
+
+    Where Vault is slow, those in hand must not wait for each other: nobody else renews them meanwhile.
+    """
+    begun_at = claim_clock()
     if worker.ledger.freeze() is not None:
-        return []
+        return [], []
     in_force = freezes(worker)
     found: list[_Planned] = []
-    for kept in taken:
+    for n, kept in enumerate(taken):
+        if claim_clock() - begun_at > _LAST_S:
+            return found, list(taken[n:])
         with others_go_on(kept.task_id):
             planned = _plan(worker, kept, in_force)
             found += [planned] if planned is not None else []
-    return found
+    return found, []
 
 
 def _plan(worker: WorkerContext, kept: KeptTask, in_force: Sequence[FreezeStatement]) -> _Planned | None:
@@ -166,7 +172,9 @@ def _may_go_on(worker: WorkerContext, kept: KeptTask, in_force: Sequence[FreezeS
     revision = Revision.of(kept.record.revision.body)
     content = revision.content
     requester = worker.identity.by_id(content.requester.entity)
-    if requester is None or requester.disabled or any(freeze.covers(content) for freeze in in_force):
+    if requester is None or requester.disabled or requester.name != content.requester.name:
+        return False
+    if any(freeze.covers(content) for freeze in in_force):
         return False
     return (
         why_not_agent(worker, content.agent, kept.agent_groups) is None
@@ -186,8 +194,8 @@ def _send(worker: WorkerContext, begun: Sequence[_Planned], begun_at: float) -> 
     is_stopped = False
     # a lease's renewal reaches its target, which may hang
     for each, row, op in sorted(sends, key=lambda send: isinstance(send[1], LeaseRow)):
-        if is_stopped or worker.is_late() or claim_clock() - begun_at > _LAST_SENT_S:
-            found[op.op_id] = Renewed(row, record_answer(worker, op, OpState.ABANDONED, "not sent"), is_open=True)
+        if is_stopped or worker.is_late() or claim_clock() - begun_at > _LAST_S:
+            found[op.op_id] = Renewed(row, record_answer(worker, op, OpState.ABANDONED, "not sent"))
             continue
         found[op.op_id] = renewed = renew_credential(worker, each.kept.record, row, op, each.seconds)
         is_stopped = renewed.failure is not None
@@ -199,11 +207,14 @@ def _send(worker: WorkerContext, begun: Sequence[_Planned], begun_at: float) -> 
 def _outcome(
     worker: WorkerContext, planned: _Planned, claim: int, answers: dict[str, Renewed]
 ) -> tuple[Upkeep, KeptTask | None]:
-    """Return what to write of a task, and what to keep of it; nothing of one that needs a whole turn now."""
+    """Return what to write of a task, and what to keep of it; nothing of one that needs a whole turn now.
+
+    What was not sent stays due.
+    """
     results = [answers[op.op_id] for op in planned.ops]
     rows = tuple(row for result in results for row in (result.row, result.op))
     upkeep = Upkeep(planned.kept.task_id, claim, rows, gives_back=True)
-    if any(result.is_open or result.over or result.failure is not None for result in results):
+    if any(result.over or result.failure is not None for result in results):
         return upkeep, None
     renewed = record_after_upkeep(planned.kept.record, upkeep)
     due_at = next_look(planned.kept.look_at, *(row.renew_at for row in renewable_credentials(renewed)))

@@ -82,14 +82,13 @@ def new_operations(
 class Renewed:
     """What became of one renewal.
 
-    `over` says that Vault has no such credential, and `is_open` that the renewal was not sent.
+    `over` says that Vault has no such credential.
     """
 
     row: GrantRow | LeaseRow
     op: OperationRow
     over: bool = False
     failure: JitvaultError | None = None
-    is_open: bool = False
 
 
 def renew_credential(

@@ -65,6 +65,7 @@ def test_a_change_says_which_request_it_is_of_and_whether_it_was_answered() -> N
         *((f"jitvault/{part}/freezes/e/all", "jitvault/freezes/") for part in ("data", "metadata", "patch")),
         *((f"jitvault/{part}/requests/e/t-1/submit", "task t-1") for part in ("data", "metadata", "delete", "destroy")),
         *((f"jitvault/data/{path}", "task t-1") for path in ("requests/e/t-1/end", "decisions/e/t-1/withdraw")),
+        ("jitvault/metadata/requests/e/t-1/submit/", "task t-1"),
         ("jitvault/config", EVERYTHING),
         *((f"sys/{path}", EVERYTHING) for path in ("mounts/x", "mounts/x/tune", "remount", "auth/x", "auth/x/tune")),
         *((f"sys/{path}", EVERYTHING) for path in ("audit/file", "namespaces/n", "seal", "step-down", "raw/x")),
