@@ -131,7 +131,7 @@ def _renew(worker: WorkerContext, taken: Sequence[KeptTask]) -> list[KeptTask]:
 
 
 def _planned(worker: WorkerContext, taken: Sequence[KeptTask]) -> tuple[list[_Planned], list[KeptTask]]:
-    """Return the tasks that may go on, and need no whole turn for their renewal; and those that had no turn in time.
+    """Return the tasks that may go on without a whole turn, and those that had no turn in time.
 
     Where Vault is slow, those in hand must not wait for each other: nobody else renews them meanwhile.
     """
