@@ -58,7 +58,7 @@ class KeptTasks:
         # when tasks are due, the earliest first; what is not the due time of a kept task any more is skipped
         self._due: list[tuple[datetime, str]] = []
         self._in_hand: set[str] = set()
-        # mounts of which a lease could not be renewed, and until when they are avoided
+        # tasks and mounts of which a lease could not be renewed, and until when they are avoided
         self._avoided: dict[str, datetime] = {}
         # the tasks with a turn at the moment, and whether there was news of them since it began
         self._turns: dict[str, bool] = {}
@@ -124,10 +124,10 @@ class KeptTasks:
         with self._lock:
             return self._turns.get(task_id, True)
 
-    def avoid(self, lease: LeaseRow, now: datetime) -> None:
-        """Leave the tasks with leases of this one's mount to whole turns for a minute: its target may hang."""
+    def avoid(self, what: str, now: datetime) -> None:
+        """Leave a task, or those with leases of a mount, to whole turns for a minute: its target may hang."""
         with self._lock:
-            self._avoided[_mount(lease)] = now + _AVOIDED
+            self._avoided[what] = now + _AVOIDED
 
     def put_back(self, kept: KeptTask) -> None:
         """Keep a task that was in hand, as it is after its renewal, unless there was news of it meanwhile."""
@@ -160,8 +160,8 @@ class KeptTasks:
     def _is_avoided(self, kept: KeptTask, now: datetime) -> bool:
         if not self._avoided:
             return False
-        self._avoided = {mount: until for mount, until in self._avoided.items() if now < until}
-        return any(_mount(lease) in self._avoided for lease in kept.record.leases)
+        self._avoided = {what: until for what, until in self._avoided.items() if now < until}
+        return not self._avoided.keys().isdisjoint([kept.task_id, *map(mount_of, kept.record.leases)])
 
     def _keep(self, kept: KeptTask) -> None:
         self._tasks[kept.task_id] = kept
@@ -182,5 +182,6 @@ class KeptTasks:
                 at += [2 * n + 1, 2 * n + 2]
 
 
-def _mount(lease: LeaseRow) -> str:
-    return lease.path.partition("/")[0]
+def mount_of(lease: LeaseRow) -> str:
+    """Return the first part of a lease's mount, with a slash, which no task's id has."""
+    return lease.path.partition("/")[0] + "/"

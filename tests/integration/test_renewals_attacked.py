@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
 import pytest
 from commands import EXAMPLE
-from go_between import GoBetween
+from go_between import Fate, GoBetween
 from rig import Rig, own_rig
-from test_renewed_together import held, is_due, left_to_a_whole_turn
+from targets import LOCK
+from test_renewed_together import held, is_due, left_to_a_whole_turn, renewed
 
 from jitvault.context import WorkerContext
+from jitvault.lifecycle.advance import advance
 from jitvault.lifecycle.renewal import keep
 from jitvault.sandbox.world import World, env
 from jitvault.settings import load
@@ -140,3 +143,37 @@ def test_a_vault_that_answers_slowly_keeps_no_task_in_hand(
         between.down()
     assert took_s < 12
     assert not hand.kept._in_hand
+
+
+def test_a_login_that_locks_itself_keeps_no_other_task_from_renewals_from_memory(
+    rig: Rig, hand: WorkerContext, spec: Spec
+) -> None:
+    mine, others = rig.granted(spec()), rig.granted(spec())
+    login = rig.use(mine).login
+    rig.use(others)
+    attacker, other = held(rig, hand, mine, others, unwrapped=0)
+    with closing(rig.connect(login)) as session:
+        for statement in LOCK:
+            session.execute(statement)
+        for turn in (1, 2):
+            is_due(rig, other)
+            before = len(renewed(rig, other, "renew_lease"))
+            keep.renew_kept(hand, 50)
+            assert len(renewed(rig, other, "renew_lease")) == before + 1, turn
+            assert other in hand.kept._tasks and attacker not in hand.kept._tasks
+            advance(hand, attacker)
+
+
+def test_a_target_that_hangs_is_asked_once_in_a_minute(rig: Rig, spec: Spec) -> None:
+    between = GoBetween((rig.world.servers.vault.host, rig.world.servers.vault.port))
+    try:
+        with rig.environment(None, {"VAULT_ADDR": between.address}):
+            hand = context_factory(Wiring(load()), keep.ANSWER_S)()
+        tasks = held(rig, hand, *(rig.granted(spec()) for _ in range(3)))
+        is_due(rig, *tasks)
+        hangs = between.when("sys/leases/renew", "before", fate=Fate.HOLD, times=9)
+        keep.renew_kept(hand, 50)
+        keep.renew_kept(hand, 50)
+        assert hangs.struck == 1
+    finally:
+        between.down()

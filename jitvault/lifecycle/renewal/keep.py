@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from jitvault.context import WorkerContext
-from jitvault.errors import OutcomeUnknown, TargetUnavailable
+from jitvault.errors import TargetUnavailable
 from jitvault.ledger.claim_clock import now as claim_clock
-from jitvault.ledger.kept_tasks import KeptTask
+from jitvault.ledger.kept_tasks import KeptTask, mount_of
 from jitvault.ledger.model import GrantRow, LeaseRow, OperationRow, OpState, TaskRecord
 from jitvault.ledger.upkeep import Intended, Upkeep, record_after_upkeep
 from jitvault.lifecycle.decision.drift import drift_besides_request
@@ -187,7 +187,7 @@ def _send(worker: WorkerContext, begun: Sequence[_Planned], begun_at: float) -> 
     """Send the renewals, tokens first, and return what became of each, by its operation.
 
     The first one that Vault does not answer stops the batch: what hangs must not delay the others for as long as it
-    hangs.
+    hangs. A lease that its target refuses, as an agent can bring about for its own, stops nothing.
     """
     sends = [(each, row, op) for each in begun for row, op in zip(each.rows, each.ops, strict=True)]
     found: dict[str, Renewed] = {}
@@ -198,9 +198,12 @@ def _send(worker: WorkerContext, begun: Sequence[_Planned], begun_at: float) -> 
             found[op.op_id] = Renewed(row, record_answer(worker, op, OpState.ABANDONED, "not sent"))
             continue
         found[op.op_id] = renewed = renew_credential(worker, each.kept.record, row, op, each.seconds)
-        is_stopped = renewed.failure is not None
-        if isinstance(row, LeaseRow) and isinstance(renewed.failure, TargetUnavailable | OutcomeUnknown):
-            worker.kept.avoid(row, worker.now())
+        if isinstance(renewed.failure, TargetUnavailable):
+            worker.kept.avoid(each.kept.task_id, worker.now())
+            continue
+        is_stopped = renewed.failure is not None or not renewed.is_answered
+        if isinstance(row, LeaseRow) and not renewed.is_answered:
+            worker.kept.avoid(mount_of(row), worker.now())
     return found
 
 

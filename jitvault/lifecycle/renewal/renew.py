@@ -82,13 +82,14 @@ def new_operations(
 class Renewed:
     """What became of one renewal.
 
-    `over` says that Vault has no such credential.
+    `over` says that Vault has no such credential. An answer that was lost is no failure where a look-up says the rest.
     """
 
     row: GrantRow | LeaseRow
     op: OperationRow
     over: bool = False
     failure: JitvaultError | None = None
+    is_answered: bool = True
 
 
 def renew_credential(
@@ -172,7 +173,7 @@ def _renew_lease(worker: WorkerContext, record: TaskRecord, lease: LeaseRow, op:
 
     A lease that Vault does not have any more, or cannot renew, is left alone: it ends with its token at the latest.
     """
-    sent = worker.now()
+    sent, is_answered = worker.now(), True
     try:
         given = worker.leases.renew(lease.lease_id, seconds, op=op.op_id)
         answered = record_answer(
@@ -183,11 +184,11 @@ def _renew_lease(worker: WorkerContext, record: TaskRecord, lease: LeaseRow, op:
         try:
             in_vault = worker.leases.lookup(lease.lease_id)
         except (OutcomeUnknown, VaultRefused, VaultUnavailable):
-            return Renewed(lease, answered, failure=error)
-        answered = _settled(answered)
+            return Renewed(lease, answered, failure=error, is_answered=False)
+        answered, is_answered = _settled(answered), False
         if in_vault and in_vault.ttl_s > seconds:
             # the renewal was not done: the lease still has more than a step
-            return Renewed(lease, answered)
+            return Renewed(lease, answered, is_answered=False)
         given = in_vault.ttl_s if in_vault and in_vault.renewable else None
     except VaultRejected as error:
         # the backend failed, which says nothing about the worker's own access
@@ -196,7 +197,7 @@ def _renew_lease(worker: WorkerContext, record: TaskRecord, lease: LeaseRow, op:
     except (VaultRefused, VaultUnavailable) as error:
         return Renewed(lease, record_answer(worker, op, OpState.ABANDONED, error), failure=error)
     again = renew_at(sent, given, record.task.ends_at or sent) if given else None
-    return Renewed(replace(lease, renew_at=again), answered)
+    return Renewed(replace(lease, renew_at=again), answered, is_answered=is_answered)
 
 
 def _settled(op: OperationRow) -> OperationRow:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jitvault.audit.changes import EVERYTHING, KEYS, OF_A_TASK, Change
-from jitvault.ledger.kept_tasks import LATE, KeptTask, KeptTasks
+from jitvault.ledger.kept_tasks import LATE, KeptTask, KeptTasks, mount_of
 from jitvault.ledger.model import LeaseRow, TaskRecord
 from jitvault.model.states import State, Verdict
 
@@ -91,7 +91,7 @@ def test_tasks_with_leases_of_a_mount_that_hangs_are_left_to_whole_turns_for_a_m
     lease = LeaseRow(LEASE, "t-1", "g-1", "database/creds/app", None, NOW, Verdict.LIVE, None)
     other = replace(lease, path="other/creds/app")
     tasks = KeptTasks()
-    tasks.avoid(lease, NOW)
+    tasks.avoid(mount_of(lease), NOW)
     later = NOW + timedelta(seconds=59)
     keep(tasks, kept("t-1", later, [lease]), kept("t-2", later, [other]), kept("t-3", later))
     assert sorted(each.task_id for each in tasks.take_due(later, 9)) == ["t-2", "t-3"]
