@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from jitvault.audit.entry import Auth, Entry
-from jitvault.audit.entry_facts import is_refused, is_task_token
+from jitvault.audit.entry_facts import is_refused, is_task_token, operation_of
 from jitvault.audit.hazard_paths import AUDIT_DEVICES, READING, is_engine_hazard
-from jitvault.documents.paths import CHECKS, FREEZES, MOUNT, OF_WORKER, vault_path
+from jitvault.documents.paths import CHECKS, DECISIONS, FREEZES, MOUNT, REQUESTS, vault_path
 
 EVERYTHING = ""
 """The place that every fact has."""
@@ -25,7 +25,11 @@ _IDENTITY, _EXTERNAL_GROUPS = "identity/", "identity/ of external groups"
 _POLICIES = "sys/policies/"
 _ROLES = "auth/token/roles/"
 _KEYS = "jitvault-transit/"
-_FOLDERS = (CHECKS, "probes/", FREEZES)
+_FOLDERS = (CHECKS, "probes/", FREEZES, DECISIONS)
+"""Folders that are one place each. Every other document is a place of its own."""
+DOCUMENTS, _LISTS = f"{MOUNT}/data/", f"{MOUNT}/metadata/"
+_PLACES_OF_FOLDERS = {f"{MOUNT}/{folder}" for folder in _FOLDERS}
+_DECISIONS, _DECIDERS = vault_path("data", DECISIONS), vault_path("metadata", DECISIONS)
 _LOGIN, _TOKENS = "auth/", "auth/token/"
 _RENEWALS = "auth/token/renew"
 _SECOND_FACTOR = "sys/mfa/"
@@ -41,24 +45,20 @@ _USES_KEYS = tuple(
     f"{_KEYS}{use}"
     for use in ("sign/", "verify/", "hmac/", "hash", "random", "encrypt/", "decrypt/", "datakey/", "rewrap/")
 )
-# lines of documents that are no facts, and of which there are many
-_OTHER_DOCUMENTS = tuple(
-    vault_path(part, begins)
-    for part in ("data", "metadata", "delete", "undelete", "destroy")
-    for begins in ("requests/", "decisions/", *OF_WORKER)
-)
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
     """What one line may change: whatever has one of these places.
 
-    `request_id` joins the lines of a request and its response; `closing` tells the response.
+    `request_id` joins the lines of a request and its response; `closing` tells the response. `op` is the operation id
+    that the request has, which anyone may have written there.
     """
 
     places: tuple[str, ...]
     request_id: str
     closing: bool
+    op: str = ""
 
 
 def may_change(path: str, operation: str = "") -> bool:
@@ -81,16 +81,21 @@ def change_of(entry: Entry, namespace: str = "") -> Change | None:
     if is_refused(entry) or not _concerns(entry, namespace):
         return None
     places = _places_of_login(entry) or _places_of_write(entry)
-    return Change(places, entry.request.id, entry.type == "response") if places else None
+    if not places:
+        return None
+    return Change(places, entry.request.id, entry.type == "response", operation_of(entry.request))
 
 
-def places_of(path: str, answer: Mapping[str, Any]) -> tuple[str, ...]:
+def places_of(path: str, answer: Mapping[str, Any] | None) -> tuple[str, ...]:
     """Return the places of the fact that a read of `path` gave; none for an answer that is no fact.
 
-    Facts are entities and groups, ACL policies, token roles, signing keys, an engine's roles and connections, checks of
-    templates, probes, and freezes. What ends by time alone is none: no line shows that end.
+    Facts are entities and groups, ACL policies, token roles, signing keys, an engine's roles and connections, and
+    documents, but for decisions. What ends by time alone is none: no line shows that end. That nothing is there, None,
+    is a fact for documents alone: an entity or a role can come to be in more ways than lines show.
     """
-    data = answer.get("data") or {}
+    if answer is None and not path.startswith((DOCUMENTS, _LISTS)):
+        return ()
+    data = (answer or {}).get("data") or {}
     if path.startswith(_ENTITIES):
         return EVERYTHING, _IDENTITY, _entity(str(data.get("id")))
     if path.startswith(_GROUPS):
@@ -105,9 +110,14 @@ def places_of(path: str, answer: Mapping[str, Any]) -> tuple[str, ...]:
 def _place_of_read(path: str) -> str | None:
     if path.startswith(("sys/policies/acl/", _ROLES, f"{_KEYS}keys/")):
         return next(place for place in (_POLICIES, _ROLES, _KEYS) if path.startswith(place))
-    if path.startswith((f"{MOUNT}/data/", f"{MOUNT}/metadata/")):
-        return _folder(path)
-    return _engine(path)
+    if path.startswith(_DECISIONS):
+        # what was decided is read anew each time, and only who has decided is a fact
+        return None
+    if path.startswith(_LISTS):
+        place = document_place(path)
+        is_whole = place in _PLACES_OF_FOLDERS and (path == _DECIDERS or not path.startswith(_DECIDERS))
+        return place if is_whole else None
+    return document_place(path) if path.startswith(DOCUMENTS) else _engine(path)
 
 
 def _places_of_login(entry: Entry) -> tuple[str, ...]:
@@ -151,19 +161,23 @@ def _written_place(path: str) -> str | None:
     if path.startswith(_KEYS):
         return None if path.startswith(_USES_KEYS) else _KEYS
     if path.startswith(f"{MOUNT}/"):
-        return None if path.startswith(_OTHER_DOCUMENTS) else _folder(path) or _of_all_documents(path)
+        return document_place(path)
     return _engine(path) if is_engine_hazard(path) else None
 
 
-def _folder(path: str) -> str | None:
-    """Return the place of a document that is a fact, by any part of KV; None for any other."""
-    _, _, document = path.partition("/")[2].partition("/")
-    return next((f"{MOUNT}/{folder}" for folder in _FOLDERS if f"{document}/".startswith(folder)), None)
+def document_place(path: str) -> str:
+    """Return the place of a document, by its path in any part of KV.
+
+    What names no document may change all: `jitvault/config` says how long versions stay.
+    """
+    document = path.removeprefix(f"{MOUNT}/").partition("/")[2].rstrip("/")
+    folder = next((folder for folder in _FOLDERS if f"{document}/".startswith(folder)), None)
+    return f"{MOUNT}/{folder or document}" if document else EVERYTHING
 
 
-def _of_all_documents(path: str) -> str | None:
-    # `jitvault/config`: how long all versions stay
-    return EVERYTHING if "/" not in path.removeprefix(f"{MOUNT}/") else None
+def places_of_requests(author: str, task_id: str) -> tuple[str, ...]:
+    """Return the places of the requests about a task that an entity can write."""
+    return tuple(f"{MOUNT}/{REQUESTS}{author}/{task_id}/{kind}" for kind in ("submit", "grant", "extend", "end"))
 
 
 def _engine(path: str) -> str | None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import assert_never
 
+from jitvault.audit.changes import places_of_requests
 from jitvault.audit.tripwires.trip import TripwireHit
 from jitvault.context import WorkerContext
 from jitvault.documents.paths import look_at
@@ -99,14 +100,15 @@ def advance(
         worker = worker.until(deadline)
     if hint is not None:
         worker = replace(worker, asked_by=hint)
-    with worker.facts.turn():
+    news = places_of_requests(hint, task_id) if hint is not None else ()
+    with worker.facts.turn(*news):
         evaluated = admit_request(worker, task_id, hint=hint)
         with worker.ledger.claim(task_id) as claim:
             if evaluated is not None:
                 # what was read for the admission counts for the first turn as well
                 return _advance_claimed(worker, task_id, claim, evaluated)
             # another process may have had the task until now, and others may have written since
-            with worker.facts.turn():
+            with worker.facts.turn(*news):
                 return _advance_claimed(worker, task_id, claim, None)
 
 
