@@ -17,7 +17,7 @@ from typing import Any
 from jitvault.audit.entry import Auth, Entry
 from jitvault.audit.entry_facts import is_refused, is_task_token, operation_of
 from jitvault.audit.hazard_paths import AUDIT_DEVICES, READING, is_engine_hazard
-from jitvault.documents.paths import CHECKS, DECISIONS, FREEZES, MOUNT, REQUESTS, vault_path
+from jitvault.documents.paths import CHECKS, DECISIONS, FREEZES, MOUNT, vault_path
 
 EVERYTHING = ""
 """The place that every fact has."""
@@ -173,11 +173,6 @@ def document_place(path: str) -> str:
     document = path.removeprefix(f"{MOUNT}/").partition("/")[2].rstrip("/")
     folder = next((folder for folder in _FOLDERS if f"{document}/".startswith(folder)), None)
     return f"{MOUNT}/{folder or document}" if document else EVERYTHING
-
-
-def places_of_requests(author: str, task_id: str) -> tuple[str, ...]:
-    """Return the places of the requests about a task that an entity can write."""
-    return tuple(f"{MOUNT}/{REQUESTS}{author}/{task_id}/{kind}" for kind in ("submit", "grant", "extend", "end"))
 
 
 def _engine(path: str) -> str | None:

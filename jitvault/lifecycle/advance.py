@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import assert_never
 
-from jitvault.audit.changes import places_of_requests
 from jitvault.audit.tripwires.trip import TripwireHit
 from jitvault.context import WorkerContext
 from jitvault.documents.paths import look_at
@@ -88,27 +87,32 @@ from jitvault.stream.reading import canary
 
 
 def advance(
-    worker: WorkerContext, task_id: str, *, hint: str | None = None, deadline: float | None = None
+    worker: WorkerContext,
+    task_id: str,
+    *,
+    hint: str | None = None,
+    deadline: float | None = None,
+    shown: Sequence[str] = (),
 ) -> TaskRecord:
     """Do everything that is due for the task now and return its record.
 
-    `hint` is the entity whose documents are looked for first. After `deadline` (by the worker's `clock.monotonic()`)
-    nothing new is started, with one exception: each token is still revoked once. A revocation that is under way is
-    finished and looked up, and the rest stays due. Raises WaitTimedOut where a lease had no turn.
+    `hint` is the entity whose documents are looked for first. `shown` are the places (`jitvault.audit.changes`) of the
+    documents that this call is for, where lines have shown each of them. After `deadline` (by the worker's
+    `clock.monotonic()`) nothing new is started, with one exception: each token is still revoked once. A revocation that
+    is under way is finished and looked up, and the rest stays due. Raises WaitTimedOut where a lease had no turn.
     """
     if deadline is not None:
         worker = worker.until(deadline)
     if hint is not None:
         worker = replace(worker, asked_by=hint)
-    news = places_of_requests(hint, task_id) if hint is not None else ()
-    with worker.facts.turn(*news):
+    with worker.facts.turn(*shown):
         evaluated = admit_request(worker, task_id, hint=hint)
         with worker.ledger.claim(task_id) as claim:
             if evaluated is not None:
                 # what was read for the admission counts for the first turn as well
                 return _advance_claimed(worker, task_id, claim, evaluated)
             # another process may have had the task until now, and others may have written since
-            with worker.facts.turn(*news):
+            with worker.facts.turn(*shown):
                 return _advance_claimed(worker, task_id, claim, None)
 
 

@@ -99,13 +99,12 @@ class Facts:
     def turn(self, *shown: str) -> Iterator[None]:
         """Let this thread go by what is true from now on.
 
-        `shown` are the places of documents that the turn may be for. Where this process has read a line of one of them
-        in the last second, it has also read every line before that: the turn then goes by what was true when that line
-        was written.
+        `shown` are the places of all documents that the turn is for. Where this process has read a line of each in the
+        last second, it has also read every line before: the turn then goes by what was true when these were written.
         """
         now = self.now()
         with self._lock:
-            is_shown = now - self._last(self._changed, shown) < RECENT_S
+            is_shown = bool(shown) and all(now - self._changed.get(place, -math.inf) < RECENT_S for place in shown)
         with self._set(now, -math.inf if is_shown else now):
             yield
 

@@ -167,7 +167,11 @@ def test_a_wrapped_login_may_be_anyones_and_a_tasks_renewal_is_no_login() -> Non
         ("jitvault/metadata/freezes/", {"keys": ["a/"]}, "jitvault/freezes/"),
         ("jitvault/metadata/freezes/e/", {"keys": ["a"]}, "jitvault/freezes/"),
         ("jitvault/metadata/decisions/", {"keys": ["e/"]}, "jitvault/decisions/"),
-        ("jitvault/data/requests/e/t/end", {"data": {}, "metadata": {"deletion_time": ""}}, "jitvault/requests/e/t/end"),
+        (
+            "jitvault/data/requests/e/t/end",
+            {"data": {}, "metadata": {"deletion_time": ""}},
+            "jitvault/requests/e/t/end",
+        ),
         ("jitvault/data/tasks/t", {"data": {}, "metadata": {"deletion_time": ""}}, "jitvault/tasks/t"),
     ],
 )
