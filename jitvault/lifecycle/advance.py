@@ -327,14 +327,14 @@ def _decide_or_grant(worker: WorkerContext, record: TaskRecord, claim: int, last
     check_not_frozen(worker, record)
     try:
         grant_admission = admission(worker, Revision.of(record.revision.body), decision)
-        publication = issue(worker, record, claim, decision.policy.obligations, admission=grant_admission)
+        publication, record = issue(worker, record, claim, decision.policy.obligations, admission=grant_admission)
     except InvalidInput:
         # its parent task ended between the committed intent and the token's creation
         unfinished = worker.record(record.task.task_id)
         if unfinished.task.state is State.ISSUING:
             _resume_issue(worker, unfinished, claim)
         raise
-    return Step(decision=decision, publication=publication)
+    return Step(decision=decision, publication=publication, record=record)
 
 
 def _resume_issue(worker: WorkerContext, record: TaskRecord, claim: int) -> Step:
@@ -352,7 +352,8 @@ def _resume_issue(worker: WorkerContext, record: TaskRecord, claim: int) -> Step
     check_attempt_due(worker, record, claim)
     check_issuable(worker, record, claim)
     canary(worker)
-    return Step(publication=issue(worker, record, claim, decision.policy.obligations))
+    publication, record = issue(worker, record, claim, decision.policy.obligations)
+    return Step(publication=publication, record=record)
 
 
 def _replace_token(worker: WorkerContext, record: TaskRecord, claim: int, trips: Sequence[TripwireHit]) -> Step:
@@ -366,8 +367,9 @@ def _replace_token(worker: WorkerContext, record: TaskRecord, claim: int, trips:
     why = why_end_replacing(worker, record, trips)
     if why is None:
         issued = issue_replacement(worker, record, claim)
-        if isinstance(issued, OperationRow):
-            return Step(publication=issued)
+        if isinstance(issued, tuple):
+            publication, record = issued
+            return Step(publication=publication, record=record)
         why = issued
     return _end(worker, worker.record(record.task.task_id), claim, why=why)
 
