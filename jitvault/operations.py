@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from jitvault.context import WorkerContext, new_id
 from jitvault.errors import JitvaultError, OutcomeUnknown, VaultRejected
-from jitvault.ledger.model import Change, GrantAdmission, OperationRow, OpState, Row
+from jitvault.ledger.model import Change, GrantAdmission, OperationRow, OpState, Row, TaskRecord
 from jitvault.model.event_bodies import Unanswered
 from jitvault.model.kinds import EventKind, OperationKind
 from jitvault.model.states import State
@@ -66,7 +66,7 @@ def record_answer(worker: WorkerContext, op: OperationRow, state: OpState, answe
 
 def perform(
     worker: WorkerContext,
-    task_id: str,
+    record: TaskRecord,
     claim: int,
     kind: OperationKind,
     subject: str,
@@ -76,26 +76,30 @@ def perform(
     op_id: str | None = None,
     admission: GrantAdmission | None = None,
     **task: Any,
-) -> tuple[T, OperationRow]:
-    """Perform one operation.
+) -> tuple[T, OperationRow, TaskRecord]:
+    """Perform one operation on a task.
 
-    Return the answer of `call` and the answered operation.
+    Return the answer of `call`, the answered operation, and the task as it was when its intent was committed.
 
     `call` gets the operation id. The caller commits the returned operation together with what the answer means. `rows`
     and `task` (state and columns of the task) are committed with the intent, where `admission` permits that. Where
     `call` raises, the operation is committed as unknown or abandoned, and the error is raised again.
     """
+    task_id = record.task.task_id
     op = new_operation(worker, kind, subject, task_id=task_id, op_id=op_id)
     state: State | None = task.pop("state", None)
     intent = Change(EventKind.of(kind, OpState.INTENDED), state=state, fields=task, rows=(*rows, op))
-    worker.ledger.apply(task_id, intent, claim=claim, at=worker.now(), admission=admission)
-    return carry_out(worker, task_id, claim, op, call)
+    record = worker.ledger.change(record, intent, claim=claim, at=worker.now(), admission=admission)
+    return (*carry_out(worker, task_id, claim, op, call), record)
 
 
 def carry_out(
     worker: WorkerContext, task_id: str, claim: int, op: OperationRow, call: Callable[[str], T]
 ) -> tuple[T, OperationRow]:
-    """Perform an operation whose intent is committed; return and raise like `perform`."""
+    """Perform an operation whose intent is committed.
+
+    Return the answer of `call` and the answered operation. Raises like `perform`.
+    """
     try:
         answer = call(op.op_id)
     except OutcomeUnknown as error:

@@ -5,9 +5,6 @@ What a fact depends on is named by places: those of a read, by its path, and tho
 have changed where both have one in common. A write changes something from its request's line on; what it changed is
 there once its response's line is. A write that Vault itself refused changes nothing.
 
-What people write about a task is no fact, and has a place as well, so that a worker forgets a task that it has kept
-(`ledger/kept_tasks.py`): by any part of KV, since removing a request ends its task.
-
 Changes are derived from lines alone, in the process that keeps the facts, and are never stored.
 """
 
@@ -18,9 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from jitvault.audit.entry import Auth, Entry
-from jitvault.audit.entry_facts import is_refused, is_task_token
+from jitvault.audit.entry_facts import is_refused, is_task_token, operation_of
 from jitvault.audit.hazard_paths import AUDIT_DEVICES, READING, is_engine_hazard
-from jitvault.documents.paths import CHECKS, FREEZES, MOUNT, OF_WORKER, vault_path, work_item_for
+from jitvault.documents.paths import DECISIONS, MOUNT, vault_path
 
 EVERYTHING = ""
 """The place that every fact has."""
@@ -29,9 +26,8 @@ _POLICIES = "sys/policies/"
 _ROLES = "auth/token/roles/"
 KEYS = "jitvault-transit/"
 """The place of all signing keys."""
-OF_A_TASK = "task "
-"""How the place of what people write about a task begins; its id follows."""
-_FOLDERS = (CHECKS, "probes/", FREEZES)
+DOCUMENTS, _LISTS = f"{MOUNT}/data/", f"{MOUNT}/metadata/"
+_DECISIONS, _DECIDERS = vault_path("data", DECISIONS), vault_path("metadata", DECISIONS)
 _LOGIN, _TOKENS = "auth/", "auth/token/"
 _RENEWALS = "auth/token/renew"
 _SECOND_FACTOR = "sys/mfa/"
@@ -47,22 +43,20 @@ _USES_KEYS = tuple(
     f"{KEYS}{use}"
     for use in ("sign/", "verify/", "hmac/", "hash", "random", "encrypt/", "decrypt/", "datakey/", "rewrap/")
 )
-# lines of the worker's own documents, which are no facts, and of which there are many
-_OTHER_DOCUMENTS = tuple(
-    vault_path(part, begins) for part in ("data", "metadata", "delete", "undelete", "destroy") for begins in OF_WORKER
-)
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
     """What one line may change: whatever has one of these places.
 
-    `request_id` joins the lines of a request and its response; `closing` tells the response.
+    `request_id` joins the lines of a request and its response; `closing` tells the response. `op` is the operation id
+    that the request has, which anyone may have written there.
     """
 
     places: tuple[str, ...]
     request_id: str
     closing: bool
+    op: str = ""
 
 
 def may_change(path: str, operation: str = "") -> bool:
@@ -74,7 +68,7 @@ def may_change(path: str, operation: str = "") -> bool:
         return True
     if path.startswith((_RENEWALS, _SECOND_FACTOR)):
         return True
-    return operation not in READING and _written_place(path) is not None
+    return operation not in READING and bool(_written_places(path))
 
 
 def change_of(entry: Entry, namespace: str = "") -> Change | None:
@@ -85,16 +79,21 @@ def change_of(entry: Entry, namespace: str = "") -> Change | None:
     if is_refused(entry) or not _concerns(entry, namespace):
         return None
     places = _places_of_login(entry) or _places_of_write(entry)
-    return Change(places, entry.request.id, entry.type == "response") if places else None
+    if not places:
+        return None
+    return Change(places, entry.request.id, entry.type == "response", operation_of(entry.request))
 
 
-def places_of(path: str, answer: Mapping[str, Any]) -> tuple[str, ...]:
+def places_of(path: str, answer: Mapping[str, Any] | None) -> tuple[str, ...]:
     """Return the places of the fact that a read of `path` gave; none for an answer that is no fact.
 
-    Facts are entities and groups, ACL policies, token roles, signing keys, an engine's roles and connections, checks of
-    templates, probes, and freezes. What ends by time alone is none: no line shows that end.
+    Facts are entities and groups, ACL policies, token roles, signing keys, an engine's roles and connections, and
+    documents, but for decisions. What ends by time alone is none: no line shows that end. That nothing is there, None,
+    is a fact for documents alone: an entity or a role can come to be in more ways than lines show.
     """
-    data = answer.get("data") or {}
+    if answer is None and not path.startswith((DOCUMENTS, _LISTS)):
+        return ()
+    data = (answer or {}).get("data") or {}
     if path.startswith(_ENTITIES):
         return EVERYTHING, _IDENTITY, _entity(str(data.get("id")))
     if path.startswith(_GROUPS):
@@ -109,9 +108,12 @@ def places_of(path: str, answer: Mapping[str, Any]) -> tuple[str, ...]:
 def _place_of_read(path: str) -> str | None:
     if path.startswith(("sys/policies/acl/", _ROLES, f"{KEYS}keys/")):
         return next(place for place in (_POLICIES, _ROLES, KEYS) if path.startswith(place))
-    if path.startswith((f"{MOUNT}/data/", f"{MOUNT}/metadata/")):
-        return _folder(path)
-    return _engine(path)
+    if path.startswith((_DECISIONS, _DECIDERS)) and path != _DECIDERS:
+        # what was decided is read anew each time, and only who has decided is a fact
+        return None
+    if path.startswith(_LISTS):
+        return f"{MOUNT}/{path.removeprefix(_LISTS)}" if path.endswith("/") else None
+    return document_place(path) if path.startswith(DOCUMENTS) else _engine(path)
 
 
 def _places_of_login(entry: Entry) -> tuple[str, ...]:
@@ -137,12 +139,18 @@ def _places_of_write(entry: Entry) -> tuple[str, ...]:
     has_rights = auth is not None and bool(auth.accessor or auth.policies)
     if entry.request.operation in READING or not (has_rights or path.startswith(AUDIT_DEVICES)):
         return ()
+    return _written_places(path)
+
+
+def _written_places(path: str) -> tuple[str, ...]:
+    """Return the places that a write to `path` changes, none where it changes no fact."""
+    if path.startswith(f"{MOUNT}/"):
+        return _with_folders(document_place(path))
     place = _written_place(path)
     return () if place is None else (place,)
 
 
 def _written_place(path: str) -> str | None:
-    """Return the place that a write to `path` changes, None where it changes no fact."""
     if path.startswith("identity/"):
         return None if path.startswith(_ASKS_IDENTITY) else _IDENTITY
     if path.startswith(("sys/policies/", "sys/policy/")):
@@ -154,29 +162,22 @@ def _written_place(path: str) -> str | None:
         return _ROLES if path.startswith(_ROLES) else None
     if path.startswith(KEYS):
         return None if path.startswith(_USES_KEYS) else KEYS
-    if path.startswith(f"{MOUNT}/"):
-        if path.startswith(_OTHER_DOCUMENTS):
-            return None
-        return _folder(path) or _task(path) or _of_all_documents(path)
     return _engine(path) if is_engine_hazard(path) else None
 
 
-def _folder(path: str) -> str | None:
-    """Return the place of a document that is a fact, by any part of KV; None for any other."""
-    _, _, document = path.partition("/")[2].partition("/")
-    return next((f"{MOUNT}/{folder}" for folder in _FOLDERS if f"{document}/".startswith(folder)), None)
+def document_place(path: str) -> str:
+    """Return the place of a document, by its path in any part of KV.
+
+    What names no document may change all: `jitvault/config` says how long versions stay.
+    """
+    # Vault deletes a document also where a slash follows its path
+    document = path.removeprefix(f"{MOUNT}/").partition("/")[2].rstrip("/")
+    return f"{MOUNT}/{document}" if document else EVERYTHING
 
 
-def _task(path: str) -> str | None:
-    """Return the place of what people write about a task; None for any other document."""
-    # Vault deletes the document also where a slash follows its path
-    item = work_item_for(path.rstrip("/").partition("/")[2].partition("/")[2])
-    return f"{OF_A_TASK}{item.task_id}" if item is not None and item.task_id else None
-
-
-def _of_all_documents(path: str) -> str | None:
-    # `jitvault/config`: how long all versions stay
-    return EVERYTHING if "/" not in path.removeprefix(f"{MOUNT}/") else None
+def _with_folders(place: str) -> tuple[str, ...]:
+    """Return the places of a document and of each list that it is in, or below which it is."""
+    return place, *(place[: n + 1] for n, letter in enumerate(place) if letter == "/")
 
 
 def _engine(path: str) -> str | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec import structs
 
-from jitvault.audit.entry import Entry, Request, Response
+from jitvault.audit.entry import Entry, Response
 from jitvault.audit.entry_facts import (
     OF_WORKER_PATHS,
     REVOKE_BY_TOKEN,
@@ -29,6 +29,7 @@ from jitvault.audit.entry_facts import (
     is_task_token,
     is_unwrap,
     named_token,
+    operation_of,
     text_of,
 )
 from jitvault.audit.hazard_paths import (
@@ -98,7 +99,7 @@ def observe(entry: Entry, *, line: str, place: Place, namespace: str = "") -> Ob
         path=shorten(whole.request.path, 1024),
         subject=shorten(subject, 512),
         actor=shorten(entry.auth.accessor if entry.auth else "", 80),
-        op=_op(request),
+        op=operation_of(request),
         remote=shorten(request.remote_address, 64),
         failed=has_failed(entry),
         error=shorten(error_of(whole), 255),
@@ -174,7 +175,7 @@ def _classify(entry: Entry) -> tuple[Kind | None, str]:
     if path in REVOKE_BY_TOKEN:
         # the line shows whose token it was by the token's HMAC alone
         return Kind.TOKEN_REVOKED, ""
-    return (Kind.OWN, "") if _op(request) else (None, "")
+    return (Kind.OWN, "") if operation_of(request) else (None, "")
 
 
 def _help_request(entry: Entry) -> tuple[Kind | None, str]:
@@ -298,8 +299,3 @@ def _workers_act(entry: Entry) -> tuple[Kind, str] | None:
     if is_signature(entry.request) and not is_task_token(entry.auth):
         return Kind.OWN, ""
     return None
-
-
-def _op(request: Request) -> str:
-    found = (request.headers or {}).get("x-jitvault-op") or [""]
-    return found[0][:64]

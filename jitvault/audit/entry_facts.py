@@ -30,6 +30,12 @@ REVOKE_BY_TOKEN = ("auth/token/revoke", "auth/token/revoke-orphan")
 WRAPPING_POLICY = "response-wrapping"
 
 
+def operation_of(request: Request) -> str:
+    """Return the operation id that the request has, empty for none. Anyone may write one there."""
+    found = (request.headers or {}).get("x-jitvault-op") or [""]
+    return found[0][:64]
+
+
 def is_spent(entry: Entry) -> bool:
     """Return whether a request that it may not make used up a wrapping token.
 

@@ -93,7 +93,8 @@ class WorkItem:
     The work is to look after the document's task, or after everything that a freeze covers. `ends`: the document
     may end access. `grants`: it means nothing to a task that was granted already. `submits`: it alone can begin a
     task. `author` is the entity under whose path the document lies, and `requests` says whether that path is a
-    request. `since` is the newest claim of the task at the moment when the document became known.
+    request. `since` is the newest claim of the task at the moment when the document became known. `shown` are the
+    places of the documents that it stands for, where lines have shown each of them.
     """
 
     task_id: str = ""
@@ -104,6 +105,7 @@ class WorkItem:
     grants: bool = False
     freezes: bool = False
     since: int | None = None
+    shown: tuple[str, ...] = ()
 
 
 ANYONE = "+"

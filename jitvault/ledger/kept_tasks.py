@@ -17,7 +17,8 @@ from datetime import datetime, timedelta
 from heapq import heapify, heappop, heappush
 from threading import Lock
 
-from jitvault.audit.changes import EVERYTHING, KEYS, OF_A_TASK, Change
+from jitvault.audit.changes import EVERYTHING, KEYS, Change
+from jitvault.documents.paths import MOUNT, work_item_for
 from jitvault.ledger.model import LeaseRow, TaskRecord
 
 LATE = timedelta(seconds=5)
@@ -83,8 +84,9 @@ class KeptTasks:
         """Forget the tasks that one of these changes may concern."""
         for change in changes:
             for place in change.places:
-                if place.startswith(OF_A_TASK):
-                    self.forget(place.removeprefix(OF_A_TASK))
+                item = work_item_for(place.removeprefix(f"{MOUNT}/"))
+                if item is not None and item.task_id:
+                    self.forget(item.task_id)
             if not {KEYS, EVERYTHING}.isdisjoint(change.places):
                 self._forget_all()
 

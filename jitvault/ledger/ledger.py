@@ -144,37 +144,38 @@ class Ledger(
         self._note_done(change, None, created)
         return created
 
-    def apply(
-        self, task_id: str, change: Change, *, claim: int, at: datetime, admission: GrantAdmission | None = None
-    ) -> TaskRow:
+    def apply(self, task_id: str, change: Change, *, claim: int, at: datetime) -> TaskRow:
         """Write `change` and its event in one transaction; return the task.
 
-        `claim` is the epoch of the caller's claim on the task. `admission`, where given, is judged in the same
-        transaction. Raises WrongState when the claim was lost, whatever the admission's judge raises, and Frozen for an
-        issue while a recovery is open.
+        `claim` is the epoch of the caller's claim on the task. Raises WrongState when the claim was lost, and Frozen
+        for an issue while a recovery is open.
         """
 
         def unit(connection: Connection) -> tuple[State, TaskRow]:
             task = _fenced(connection, task_id, claim, change)
-            if admission is not None:
-                admit(connection, admission)
-                _record_delegation(connection, admission, at)
             changed = write_change(connection, task, change, at).task
             return task.state, _replay_known_lines(connection, changed, change, at)
 
-        before, changed = self._db.write(unit, alone=admission is not None)
+        before, changed = self._db.write(unit)
         self._note_done(change, before, changed)
         return changed
 
-    def change(self, record: TaskRecord, change: Change, *, claim: int, at: datetime) -> TaskRecord:
+    def change(
+        self, record: TaskRecord, change: Change, *, claim: int, at: datetime, admission: GrantAdmission | None = None
+    ) -> TaskRecord:
         """Write `change` as `apply` does; return the task's record after it.
 
         It is read again only where the task is not as in `record` any more: the stream entered lines of it meanwhile.
-        The findings are those of `record`. Raises WrongState when the claim was lost.
+        The findings are those of `record`. `admission`, where given, is judged in the same transaction. Raises
+        WrongState when the claim was lost, whatever the admission's judge raises, and Frozen for an issue while a
+        recovery is open.
         """
         task_id, task = record.task.task_id, record.task
 
         def unit(connection: Connection) -> tuple[State, TaskRecord]:
+            if admission is not None:
+                admit(connection, admission)
+                _record_delegation(connection, admission, at)
             try:
                 _check_allowed(connection, task, change)
                 written = write_change(connection, task, change, at, claim=claim)
@@ -185,7 +186,7 @@ class Ledger(
             after = record_after(record, change.rows, written)
             return task.state, after or read_record(connection, task_id, known=record.events) or record
 
-        before, after = self._db.write(unit)
+        before, after = self._db.write(unit, alone=admission is not None)
         self._note_done(change, before, after.task)
         return after
 

@@ -87,26 +87,32 @@ from jitvault.stream.reading import canary
 
 
 def advance(
-    worker: WorkerContext, task_id: str, *, hint: str | None = None, deadline: float | None = None
+    worker: WorkerContext,
+    task_id: str,
+    *,
+    hint: str | None = None,
+    deadline: float | None = None,
+    shown: Sequence[str] = (),
 ) -> TaskRecord:
     """Do everything that is due for the task now and return its record.
 
-    `hint` is the entity whose documents are looked for first. After `deadline` (by the worker's `clock.monotonic()`)
-    nothing new is started, with one exception: each token is still revoked once. A revocation that is under way is
-    finished and looked up, and the rest stays due. Raises WaitTimedOut where a lease had no turn.
+    `hint` is the entity whose documents are looked for first. `shown` are the places (`jitvault.audit.changes`) of the
+    documents that this call is for, where lines have shown each of them. After `deadline` (by the worker's
+    `clock.monotonic()`) nothing new is started, with one exception: each token is still revoked once. A revocation that
+    is under way is finished and looked up, and the rest stays due. Raises WaitTimedOut where a lease had no turn.
     """
     if deadline is not None:
         worker = worker.until(deadline)
     if hint is not None:
         worker = replace(worker, asked_by=hint)
-    with worker.facts.turn():
+    with worker.facts.turn(*shown):
         evaluated = admit_request(worker, task_id, hint=hint)
         with worker.ledger.claim(task_id) as claim:
             if evaluated is not None:
                 # what was read for the admission counts for the first turn as well
                 return _advance_claimed(worker, task_id, claim, evaluated)
             # another process may have had the task until now, and others may have written since
-            with worker.facts.turn():
+            with worker.facts.turn(*shown):
                 return _advance_claimed(worker, task_id, claim, None)
 
 
@@ -321,14 +327,14 @@ def _decide_or_grant(worker: WorkerContext, record: TaskRecord, claim: int, last
     check_not_frozen(worker, record)
     try:
         grant_admission = admission(worker, Revision.of(record.revision.body), decision)
-        publication = issue(worker, record, claim, decision.policy.obligations, admission=grant_admission)
+        publication, record = issue(worker, record, claim, decision.policy.obligations, admission=grant_admission)
     except InvalidInput:
         # its parent task ended between the committed intent and the token's creation
         unfinished = worker.record(record.task.task_id)
         if unfinished.task.state is State.ISSUING:
             _resume_issue(worker, unfinished, claim)
         raise
-    return Step(decision=decision, publication=publication)
+    return Step(decision=decision, publication=publication, record=record)
 
 
 def _resume_issue(worker: WorkerContext, record: TaskRecord, claim: int) -> Step:
@@ -346,7 +352,8 @@ def _resume_issue(worker: WorkerContext, record: TaskRecord, claim: int) -> Step
     check_attempt_due(worker, record, claim)
     check_issuable(worker, record, claim)
     canary(worker)
-    return Step(publication=issue(worker, record, claim, decision.policy.obligations))
+    publication, record = issue(worker, record, claim, decision.policy.obligations)
+    return Step(publication=publication, record=record)
 
 
 def _replace_token(worker: WorkerContext, record: TaskRecord, claim: int, trips: Sequence[TripwireHit]) -> Step:
@@ -360,8 +367,9 @@ def _replace_token(worker: WorkerContext, record: TaskRecord, claim: int, trips:
     why = why_end_replacing(worker, record, trips)
     if why is None:
         issued = issue_replacement(worker, record, claim)
-        if isinstance(issued, OperationRow):
-            return Step(publication=issued)
+        if isinstance(issued, tuple):
+            publication, record = issued
+            return Step(publication=publication, record=record)
         why = issued
     return _end(worker, worker.record(record.task.task_id), claim, why=why)
 

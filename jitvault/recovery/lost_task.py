@@ -6,6 +6,7 @@ ended and proven like any other. A task that nobody wants to end stays as it is.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from jitvault.context import WorkerContext
@@ -25,7 +26,12 @@ _UNHURRIED_S = 5.0
 
 
 def advance_or_end_lost(
-    worker: WorkerContext, task_id: str, *, hint: str | None = None, deadline: float | None = None
+    worker: WorkerContext,
+    task_id: str,
+    *,
+    hint: str | None = None,
+    deadline: float | None = None,
+    shown: Sequence[str] = (),
 ) -> TaskRecord:
     """Do what is due for the task, as `advance` does.
 
@@ -34,7 +40,7 @@ def advance_or_end_lost(
     nobody said that the ledger has to be rebuilt.
     """
     try:
-        return advance(worker, task_id, hint=hint, deadline=deadline)
+        return advance(worker, task_id, hint=hint, deadline=deadline, shown=shown)
     except LostTask:
         # in a ledger that is not to be rebuilt, the tokens of all other lost tasks would be those of a thief
         if worker.ledger.recovering() is None or not _has_to_end(replace(worker, asked_by=hint), task_id):

@@ -41,6 +41,7 @@ class _Turn(threading.local):
 
     began = math.inf
     trigger = math.inf
+    """Minus infinity for a turn that goes by what was true when the line was written which it is for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,8 @@ class _Known:
     """Where this process would write it."""
     places: tuple[str, ...]
     """Where a line shows a change of it; empty for an answer that is no fact."""
+    read: float
+    """When this process asked, or had written it itself."""
 
 
 class Facts:
@@ -78,6 +81,8 @@ class Facts:
         self._written: dict[str, float] = {}
         # when the last line of a change was read
         self._changed: dict[str, float] = {}
+        # the operation ids of own writes whose content is known, and when they were sent
+        self._own_writes: dict[str, float] = {}
         # requests without a response, and when their line was read
         self._open: dict[str, tuple[float, tuple[str, ...]]] = {}
         self._read_to: dict[str, Position] = {}
@@ -91,10 +96,16 @@ class Facts:
     # -- turns ---------------------------------------------------------------------------------------------
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Let this thread go by what is true from now on."""
+    def turn(self, *shown: str) -> Iterator[None]:
+        """Let this thread go by what is true from now on.
+
+        `shown` are the places of all documents that the turn is for. Where this process has read a line of each in the
+        last second, it has also read every line before: the turn then goes by what was true when these were written.
+        """
         now = self.now()
-        with self._set(now, now):
+        with self._lock:
+            is_shown = bool(shown) and all(now - self._changed.get(place, -math.inf) < RECENT_S for place in shown)
+        with self._set(now, -math.inf if is_shown else now):
             yield
 
     @contextmanager
@@ -120,7 +131,7 @@ class Facts:
     @property
     def is_due(self) -> bool:
         """Whether this thread's turn goes by what was true when it was due."""
-        return self._turn.trigger < self._turn.began
+        return -math.inf < self._turn.trigger < self._turn.began
 
     @property
     def is_covered(self) -> bool:
@@ -169,7 +180,7 @@ class Facts:
         # several threads may ask at once: none waits for another thread's connection
         answer = ask()
         with self._lock:
-            self._answers[key] = _Known(now, answer, own, places(answer))
+            self._answers[key] = _Known(now, answer, own, places(answer), read=now)
             self._forget_old(now)
         return answer
 
@@ -183,7 +194,7 @@ class Facts:
                 return found
         answer = ask()
         with self._lock:
-            self._answers[key] = _Known(now, answer, (), ())
+            self._answers[key] = _Known(now, answer, (), (), read=now)
         return answer
 
     def also(self, key: Hashable, known: Hashable) -> None:
@@ -192,8 +203,30 @@ class Facts:
             if (answer := self._answers.get(known)) is not None:
                 self._answers[key] = answer
 
+    @contextmanager
+    def own_write(self, op: str) -> Iterator[Callable[[Hashable, Any, tuple[str, ...], tuple[str, ...]], None]]:
+        """Write a document under this operation id; yield what takes the answer that a read would give after it.
+
+        The write's own line does not change that answer, and any other line does. Where the block raises, nobody knows
+        what is there: the write counts as anybody's.
+        """
+        sent = self.now()
+        with self._lock:
+            self._own_writes[op] = sent
+
+        def know(key: Hashable, answer: Any, own: tuple[str, ...], places: tuple[str, ...]) -> None:
+            with self._lock:
+                self._answers[key] = _Known(sent, answer, own, places, read=self.now())
+
+        try:
+            yield know
+        except BaseException:
+            with self._lock:
+                self._own_writes.pop(op, None)
+            raise
+
     def _counts(self, known: _Known, now: float) -> bool:
-        if known.asked < self._last(self._written, known.own):
+        if known.read < self._last(self._written, known.own):
             return False
         if known.asked >= self._turn.began and now - known.asked < RECENT_S:
             return True
@@ -247,9 +280,12 @@ class Facts:
             if is_broken:
                 self._drop()
             for change in changes:
-                self._changed |= dict.fromkeys(change.places, now)
+                if change.op not in self._own_writes:
+                    self._changed |= dict.fromkeys(change.places, now)
                 if change.closing:
                     self._open.pop(change.request_id, None)
+                    # it has one response: others may use the same operation id
+                    self._own_writes.pop(change.op, None)
                 else:
                     self._open[change.request_id] = (now, change.places)
             self._forget_old(now)
@@ -300,5 +336,6 @@ class Facts:
         self._swept = now
         self._answers = {key: known for key, known in self._answers.items() if now - known.asked < AGE_S}
         self._written = {place: at for place, at in self._written.items() if now - at < AGE_S}
+        self._own_writes = {op: at for op, at in self._own_writes.items() if now - at < AGE_S}
         self._changed = {place: at for place, at in self._changed.items() if now - at < AGE_S}
         self._open = {request: (at, places) for request, (at, places) in self._open.items() if now - at < AGE_S}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from jitvault.audit.changes import places_of
+from jitvault.audit.changes import DOCUMENTS, places_of
 from jitvault.errors import VaultNotServing
 from jitvault.formats.secret import Secret
 from jitvault.vault.client import Bearer, Connection, Vault
@@ -29,22 +31,29 @@ class WorkerVault(Vault):
         # to see whether it is gone may go, at any time
         if op is not None or path.endswith("-self") or path.startswith(_LEASES):
             return ask()
-        own = _mount(path) if method == "list" else _document(path)
-        # what is not there can come to be in more ways than lines show
-        answer = self._facts.of(
-            (method, path, query), ask, own=(own,), places=lambda found: places_of(path, found) if found else ()
-        )
+        own = (_document(f"{path.rstrip('/')}/" if method == "list" else path),)
+        answer = self._facts.of((method, path, query), ask, own=own, places=partial(places_of, path))
         if path.startswith(_BY_NAME) and answer is not None:
             # the same entity is asked for by its id right afterwards
             self._facts.also((method, _BY_ID + str(answer["data"]["id"]), query), (method, path, query))
         return answer
+
+    def ask(self, path: str, body: Mapping[str, Any], *, op: str | None = None, **how: Any) -> dict[str, Any]:
+        if op is None or not path.startswith(DOCUMENTS):
+            return super().ask(path, body, op=op, **how)
+        with self._facts.own_write(op) as know:
+            metadata = super().ask(path, body, op=op, **how)
+            # as it is read: what JSON makes of it
+            answer = {"data": {"data": json.loads(json.dumps(body["data"])), "metadata": metadata}}
+            know(("get", path, ""), answer, (path,), places_of(path, answer))
+        return metadata
 
     def _request(self, method: str, path: str, **how: Any) -> Any:
         try:
             return super()._request(method, path, **how)
         finally:
             if method not in READS:
-                self._facts.wrote(_mount(path), _document(path))
+                self._facts.wrote(*_written(path))
 
     def _request_once(self, address: str, method: str, path: str, url: str, **how: Any) -> Any:
         """Send a request; drop all facts where the server may be another one than before.
@@ -63,9 +72,10 @@ class WorkerVault(Vault):
                 self._facts.drop()
 
 
-def _mount(path: str) -> str:
-    """Return the place of every listing that a write to a path may change."""
-    return path.partition("/")[0] + "/"
+def _written(path: str) -> list[str]:
+    """Return what a write to a path may change: the document there, and the listing of each folder above it."""
+    document = _document(path)
+    return [document, *(document[: n + 1] for n, letter in enumerate(document) if letter == "/")]
 
 
 def _document(path: str) -> str:

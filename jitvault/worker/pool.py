@@ -192,7 +192,7 @@ class _WorkerThread:
         until = worker.clock.monotonic() + patience_s
         with worker.ledger.moves() as moved:
             try:
-                record = advance_or_end_lost(worker, job.task_id, hint=job.hint, deadline=until)
+                record = advance_or_end_lost(worker, job.task_id, hint=job.hint, deadline=until, shown=job.shown)
             finally:
                 self._count_moves(moved.values())
         pool._log_unproven(record)

@@ -20,6 +20,8 @@ THREADS = 4
 """How many batches are under way at once: where a target hangs, one waits for it."""
 _BATCH = 50
 _SHORTEST_S, _LONGEST_S = 0.02, 0.5
+_COLLECTED = timedelta(seconds=1)
+"""For how long what is due is collected: a batch costs a canary and two commits, whatever its size."""
 
 
 class Renewals:
@@ -47,9 +49,10 @@ class Renewals:
             rest_s = _LONGEST_S
             try:
                 worker = worker or self._hire()
-                self._health.count("renewed_together", by=renew_kept(worker, _BATCH))
+                if (rest_s := self._rest_s(worker)) <= 0:
+                    self._health.count("renewed_together", by=renew_kept(worker, _BATCH))
+                    rest_s = _SHORTEST_S
                 self._health.set("tasks_kept", len(worker.kept))
-                rest_s = self._rest_s(worker)
             except LedgerUnavailable:
                 raise
             except JitvaultError as error:
@@ -63,7 +66,8 @@ class Renewals:
             self._supervisor.stopping.wait(rest_s)
 
     def _rest_s(self, worker: WorkerContext) -> float:
-        """Return how long nothing is due that is kept now."""
+        """Return how long to collect further tasks; nothing where those that are due have waited for long enough."""
         due_at = worker.kept.next_due()
-        left_s = _LONGEST_S if due_at is None else (due_at - worker.now()) / timedelta(seconds=1)
-        return min(_LONGEST_S, max(_SHORTEST_S, left_s))
+        if due_at is None:
+            return _LONGEST_S
+        return min(_LONGEST_S, (due_at + _COLLECTED - worker.now()) / timedelta(seconds=1))

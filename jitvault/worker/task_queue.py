@@ -66,7 +66,7 @@ class Job:
     the rest follows by itself. With `to_grant`, the job is only for the steps up to the grant. With `if_due`, it is
     only for the task being due, which the task may not be any more when the job runs. `since` is the epoch of the
     task's newest claim when the work became known: a later claim may have done the work. None where it has to be done
-    in any case.
+    in any case. `shown` are the places of the documents that it is for, where lines have shown each of them.
     """
 
     task_id: str
@@ -77,6 +77,7 @@ class Job:
     to_grant: bool = False
     if_due: bool = False
     since: int | None = None
+    shown: tuple[str, ...] = ()
 
     def and_also(self, other: Job) -> Job:
         """Return one job that does the work of both."""
@@ -91,6 +92,7 @@ class Job:
             to_grant=self.to_grant and other.to_grant,
             if_due=self.if_due and other.if_due,
             since=None if self.since is None or other.since is None else max(self.since, other.since),
+            shown=(*self.shown, *other.shown) if self.shown and other.shown else (),
         )
 
 

@@ -80,7 +80,15 @@ class WorkLoops(LoopBase):
         """Queue a document's task: at once, or in its author's turn."""
         now = time.monotonic()
         hint = item.author if item.requests else None
-        job = Job(item.task_id, Urgency.ASKED, hint=hint, author=item.author, to_grant=item.grants, since=item.since)
+        job = Job(
+            item.task_id,
+            Urgency.ASKED,
+            hint=hint,
+            author=item.author,
+            to_grant=item.grants,
+            since=item.since,
+            shown=item.shown,
+        )
         if effect is DocumentEffect.REVOKE:
             self.pool.want(replace(job, urgency=Urgency.REVOKE), news=True)
         elif effect is DocumentEffect.END and self.gate.spend(item.author, now):

@@ -56,8 +56,8 @@ def issue(
     obligations: Obligations,
     *,
     admission: GrantAdmission | None = None,
-) -> OperationRow:
-    """Create, check and deliver the task's token; return the committed intent to publish that.
+) -> tuple[OperationRow, TaskRecord]:
+    """Create, check and deliver the task's token; return the committed intent to publish that, and the task.
 
     The task is `issued` afterwards. `obligations` are those of the decision that permits the issue. `admission` checks
     inside the transaction what that decision rests on; it is given for a task that had no access before. Before
@@ -73,9 +73,9 @@ def issue(
     )
     grant = _new_grant(worker, record, revision, granted, now)
     lines = OwnLines(worker)
-    wrapped, operation = perform(
+    wrapped, operation, record = perform(
         worker,
-        record.task.task_id,
+        record,
         claim,
         OperationKind.CREATE_TOKEN,
         grant.grant_id,
@@ -92,15 +92,15 @@ def issue(
         facts = _looked_up(worker, revision, known)
     except (SecurityFinding, VaultRefused, VaultUnavailable):
         # nothing says yet that what was answered is the token of that line
-        _commit_created(worker, _named(worker, grant, wrapped, None), operation, wrapped, claim)
+        _commit_created(worker, record, _named(worker, grant, wrapped, None), operation, wrapped, claim)
         raise
     if facts is None:
         raise _take_back_name(worker, grant, operation, claim)
     dated = replace(known, issued_at=facts.issued_at, expires_at=_latest_end(worker, known, facts, granted.ends_at))
     inbox = inbox_path(revision.recipient.entity, record.task.task_id)
     delivery = new_operation(worker, OperationKind.DELIVER, inbox, task_id=record.task.task_id)
-    _commit_created(worker, dated, operation, wrapped, claim, delivery)
-    return _deliver(worker, revision, dated, wrapped, claim, delivery, (facts.expires_at, granted.ends_at))
+    record = _commit_created(worker, record, dated, operation, wrapped, claim, delivery)
+    return _deliver(worker, record, revision, dated, wrapped, claim, delivery, (facts.expires_at, granted.ends_at))
 
 
 def _latest_end(worker: WorkerContext, grant: GrantRow, facts: TokenFacts, ends_at: datetime) -> datetime | None:
@@ -142,13 +142,14 @@ def _looked_up(worker: WorkerContext, revision: Revision, grant: GrantRow) -> To
 
 def _commit_created(
     worker: WorkerContext,
+    record: TaskRecord,
     grant: GrantRow,
     operation: OperationRow,
     wrapped: WrappedToken,
     claim: int,
     *next_ops: OperationRow,
-) -> None:
-    """Commit which token was created, with the intents of what is done with it next.
+) -> TaskRecord:
+    """Commit which token was created, with the intents of what is done with it next; return the task.
 
     Where another process took the task over, the token is revoked, and WrongState is raised.
     """
@@ -158,7 +159,7 @@ def _commit_created(
         rows=(grant, operation, *next_ops),
     )
     try:
-        worker.ledger.apply(grant.task_id, created, claim=claim, at=worker.now())
+        return worker.ledger.change(record, created, claim=claim, at=worker.now())
     except WrongState:
         _revoke_overtaken(worker, wrapped)
         raise
@@ -303,14 +304,15 @@ def _check_token(worker: WorkerContext, revision: Revision, grant: GrantRow, fac
 
 def _deliver(
     worker: WorkerContext,
+    record: TaskRecord,
     revision: Revision,
     grant: GrantRow,
     wrapped: WrappedToken,
     claim: int,
     delivery: OperationRow,
     times: tuple[datetime | None, datetime],
-) -> OperationRow:
-    """Put the wrapped token into the inbox, commit the delivery, and return the intent of its publication.
+) -> tuple[OperationRow, TaskRecord]:
+    """Put the wrapped token into the inbox, commit the delivery, and return the intent of its publication and the task.
 
     The task is `issued` by that commit. `delivery` is the committed intent to deliver. `times` are when the token
     expires if nobody renews it, and the task's deadline.
@@ -354,11 +356,11 @@ def _deliver(
         rows=(delivered, operation, publication),
     )
     try:
-        worker.ledger.apply(task_id, change, claim=claim, at=worker.now())
+        record = worker.ledger.change(record, change, claim=claim, at=worker.now())
     except WrongState:
         _empty(worker, delivery, message)
         raise
-    return publication
+    return publication, record
 
 
 def _put(worker: WorkerContext, delivery: OperationRow, claim: int, message: Mapping[str, Any], op: str) -> None:

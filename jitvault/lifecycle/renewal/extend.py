@@ -107,7 +107,9 @@ def extend(worker: WorkerContext, record: TaskRecord, claim: int) -> TaskRecord:
 _AGAIN = "The task continues until its deadline. Ask for what is permitted, or have another task granted."
 
 
-def issue_replacement(worker: WorkerContext, record: TaskRecord, claim: int) -> EndCause | OperationRow:
+def issue_replacement(
+    worker: WorkerContext, record: TaskRecord, claim: int
+) -> EndCause | tuple[OperationRow, TaskRecord]:
     """Revoke the token that an extension replaces, and issue the next one.
 
     The caller has settled what an unfinished run may have made of the next token. Returns the committed intent to

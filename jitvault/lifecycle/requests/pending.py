@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
+from jitvault.audit.changes import document_place
 from jitvault.audit.observation import Place
 from jitvault.context import WorkerContext
 from jitvault.documents.paths import (
@@ -26,6 +27,7 @@ from jitvault.documents.paths import (
     is_stale,
     path_of,
     request_path,
+    vault_path,
     work_item_for,
 )
 from jitvault.errors import JitvaultError
@@ -68,7 +70,12 @@ class DocumentWatcher:
                 self._seen[place.source] = place
             if one.path.endswith("/") and not one.path.startswith(FREEZES):
                 self._unshown.add(author_of(one.path))
-        return [replace(ask, since=one.claim) for one in found if (ask := work_item_for(one.path))]
+        items: list[WorkItem] = []
+        for one in found:
+            if (item := work_item_for(one.path)) is not None:
+                shown = (document_place(vault_path("data", one.path)),) if item.requests else ()
+                items.append(replace(item, since=one.claim, shown=shown))
+        return items
 
     def take_unshown(self) -> set[str]:
         """Return the authors who wrote more than `new` has returned.

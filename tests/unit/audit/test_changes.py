@@ -60,12 +60,6 @@ def test_a_change_says_which_request_it_is_of_and_whether_it_was_answered() -> N
         ("database/rotate-root/app", "database/"),
         ("team/pki/roles/r", "team/"),
         ("pki/config/issuers", "pki/"),
-        *((f"jitvault/{part}/checks/t", "jitvault/checks/") for part in ("data", "metadata", "delete", "undelete")),
-        *((f"jitvault/{part}/probes/t", "jitvault/probes/") for part in ("data", "destroy", "subkeys")),
-        *((f"jitvault/{part}/freezes/e/all", "jitvault/freezes/") for part in ("data", "metadata", "patch")),
-        *((f"jitvault/{part}/requests/e/t-1/submit", "task t-1") for part in ("data", "metadata", "delete", "destroy")),
-        *((f"jitvault/data/{path}", "task t-1") for path in ("requests/e/t-1/end", "decisions/e/t-1/withdraw")),
-        ("jitvault/metadata/requests/e/t-1/submit/", "task t-1"),
         ("jitvault/config", EVERYTHING),
         *((f"sys/{path}", EVERYTHING) for path in ("mounts/x", "mounts/x/tune", "remount", "auth/x", "auth/x/tune")),
         *((f"sys/{path}", EVERYTHING) for path in ("audit/file", "namespaces/n", "seal", "step-down", "raw/x")),
@@ -78,15 +72,23 @@ def test_a_write_changes_what_is_read_at_its_place(path: str, place: str, operat
     assert may_change(path, operation)
 
 
+@pytest.mark.parametrize("path", ["freezes/e/all", "checks/t", "requests/e/t-1/end", "config"])
+@pytest.mark.parametrize("part", ["data", "metadata", "delete", "undelete", "destroy", "subkeys", "new"])
+def test_a_write_changes_a_document_and_each_list_above_it(path: str, part: str) -> None:
+    above = ["/".join(path.split("/")[:n]) + "/" for n in range(path.count("/") + 1)]
+    expected = {f"jitvault/{path}", *(f"jitvault/{folder.lstrip('/')}" for folder in above)}
+    for written in (path, f"{path}/"):
+        assert set(places(line(f"jitvault/{part}/{written}", "update"))) == expected
+        assert may_change(f"jitvault/{part}/{written}", "delete")
+
+
 @pytest.mark.parametrize(
     "path",
     [
         *("sys/audit-hash/file", "sys/wrapping/unwrap", "sys/leases/revoke", "sys/capabilities-self", "sys/tools/hash"),
         *("identity/lookup/entity", "identity/oidc/introspect", "auth/token/create/jitvault-15m", "auth/token/lookup"),
         *("auth/userpass/users/u", "auth/token/revoke-accessor", "cubbyhole/x", "database/creds/r", "pki/issue/r"),
-        *("jitvault-transit/sign/k", "jitvault-transit/verify/k", "jitvault/data/requests/e"),
-        *("jitvault/data/requests/e/..a/end", "jitvault/data/tasks/t", "jitvault-inbox/data/e/t"),
-        *("jitvault/data/networks", f"jitvault/data/requests/e/{'t' * 64}/end"),
+        *("jitvault-transit/sign/k", "jitvault-transit/verify/k", "jitvault-inbox/data/e/t"),
     ],
 )
 def test_what_is_no_fact_changes_nothing(path: str) -> None:
@@ -163,10 +165,16 @@ def test_a_wrapped_login_may_be_anyones_and_a_tasks_renewal_is_no_login() -> Non
         ("database/roles/r", {}, "database/"),
         ("database/config/app", {}, "database/"),
         ("team/pki/roles/r", {}, "team/"),
-        ("jitvault/data/checks/t", {"data": {}, "metadata": {"deletion_time": ""}}, "jitvault/checks/"),
-        ("jitvault/data/probes/t", {"data": {}, "metadata": {"deletion_time": ""}}, "jitvault/probes/"),
         ("jitvault/metadata/freezes/", {"keys": ["a/"]}, "jitvault/freezes/"),
-        ("jitvault/metadata/freezes/e/", {"keys": ["a"]}, "jitvault/freezes/"),
+        ("jitvault/metadata/freezes/e/", {"keys": ["a"]}, "jitvault/freezes/e/"),
+        ("jitvault/metadata/", {"keys": ["freezes/"]}, "jitvault/"),
+        ("jitvault/metadata/decisions/", {"keys": ["e/"]}, "jitvault/decisions/"),
+        (
+            "jitvault/data/requests/e/t/end",
+            {"data": {}, "metadata": {"deletion_time": ""}},
+            "jitvault/requests/e/t/end",
+        ),
+        ("jitvault/data/tasks/t", {"data": {}, "metadata": {"deletion_time": ""}}, "jitvault/tasks/t"),
     ],
 )
 def test_a_fact_has_the_place_of_the_writes_that_change_it(path: str, data: dict[str, Any], place: str) -> None:
@@ -176,14 +184,21 @@ def test_a_fact_has_the_place_of_the_writes_that_change_it(path: str, data: dict
 @pytest.mark.parametrize(
     "path",
     [
-        *("jitvault/data/requests/e/t/end", "jitvault/data/requests/e/t/grant", "jitvault/data/decisions/e/t"),
-        *("jitvault/metadata/decisions/e/", "jitvault/data/tasks/t", "jitvault/data/approvers/e", "sys/health"),
+        *("jitvault/data/decisions/e/t", "jitvault/metadata/decisions/e/", "jitvault/metadata/requests/e"),
+        *("jitvault/metadata/decisions/e/t", "jitvault/metadata/tasks/t", "sys/health"),
         *("auth/token/lookup-self", "sys/leases/lookup/x", "database/creds/r", "sys/auth", "identity/entity/id"),
-        *("jitvault/data/checks-of-others", "jitvault-inbox/data/e/t", "pki/cert/ca", "auth/token/roles"),
+        *("jitvault-inbox/data/e/t", "pki/cert/ca", "auth/token/roles"),
     ],
 )
 def test_what_is_no_fact_is_not_kept(path: str) -> None:
     assert places_of(path, {"data": {"data": {}, "metadata": {"deletion_time": ""}}}) == ()
+
+
+def test_that_a_document_is_not_there_is_a_fact_and_that_an_entity_is_not_is_none() -> None:
+    assert places_of("jitvault/data/requests/e/t/end", None) == (EVERYTHING, "jitvault/requests/e/t/end")
+    assert places_of("jitvault/metadata/decisions/", None) == (EVERYTHING, "jitvault/decisions/")
+    for path in ("jitvault/data/decisions/e/t", "identity/entity/name/otto", "database/roles/r", "sys/policies/acl/p"):
+        assert places_of(path, None) == ()
 
 
 def test_what_ends_by_time_alone_is_not_kept() -> None:

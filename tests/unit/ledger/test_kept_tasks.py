@@ -11,7 +11,8 @@ from builders import LEASE, NOW, grant, revision, task
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jitvault.audit.changes import EVERYTHING, KEYS, OF_A_TASK, Change
+from jitvault.audit.changes import EVERYTHING, KEYS, Change, document_place
+from jitvault.documents.paths import decision_path, freeze_path, published_path, request_path, vault_path
 from jitvault.ledger.kept_tasks import LATE, KeptTask, KeptTasks, mount_of
 from jitvault.ledger.model import LeaseRow, TaskRecord
 from jitvault.model.states import State, Verdict
@@ -29,16 +30,23 @@ def keep(tasks: KeptTasks, *every: KeptTask) -> None:
         tasks.end_turn(each.task_id, each)
 
 
+def _place(path: str) -> str:
+    return document_place(vault_path("delete", path))
+
+
 @pytest.mark.parametrize(
     ("places", "counts"),
     [
-        ((f"{OF_A_TASK}t-1",), True),
-        ((f"{OF_A_TASK}t-2",), False),
+        ((_place(request_path("e-9", "t-1", "end")),), True),
+        ((_place(request_path("e-9", "t-1", "submit")),), True),
+        ((_place(decision_path("e-9", "t-1", "/withdraw")),), True),
+        ((_place(request_path("e-9", "t-2", "end")), "jitvault/requests/e-9/"), False),
+        ((_place(published_path("t-1")),), False),
         ((KEYS,), True),
         ((EVERYTHING,), True),
         # facts, which every renewal asks for
         (("identity/",), False),
-        (("jitvault/freezes/",), False),
+        ((_place(freeze_path("e-9", "all")),), False),
     ],
 )
 @pytest.mark.parametrize("when", ["before its turn", "in its turn", "afterwards", "in hand"])

@@ -438,3 +438,109 @@ def test_no_turn_goes_by_what_a_write_before_it_had_changed(steps: list[str]) ->
                 now = value
                 found = asker.facts.of("v", lambda now=now: now, places=lambda _: (PLACE,))  # type: ignore[misc]
                 assert found == value
+
+
+# -- lines of what a turn is for ------------------------------------------------------------------------------
+
+
+def test_a_turn_for_lines_goes_by_what_was_true_when_each_of_them_was_written(asker: Asker) -> None:
+    end, grant = "jitvault/requests/e/t/end", "jitvault/requests/e/t/grant"
+    known = asker.fact()
+    asker.saw(response(end))
+    with asker.facts.turn(end):
+        assert asker.ask(places=(EVERYTHING, PLACE)) == known
+        assert not asker.facts.is_due and not asker.facts.needs_canary
+    with asker.facts.turn(end, grant):
+        # the other one may have been written when nobody knows what was true
+        assert asker.ask(places=(EVERYTHING, PLACE)) != known
+
+
+@pytest.mark.parametrize("spoils", ["a change before it", "a gap", "more than a second"])
+def test_a_turn_for_a_line_goes_by_no_fact_that_the_lines_before_it_changed(asker: Asker, spoils: str) -> None:
+    known = asker.fact()
+    if spoils == "a change before it":
+        asker.saw(response(), response("jitvault/requests/e/t/end", of="s"))
+    else:
+        asker.saw(response("jitvault/requests/e/t/end"), is_broken=spoils == "a gap")
+    asker.pass_s(RECENT_S if spoils == "more than a second" else 0.01)
+    with asker.facts.turn("jitvault/requests/e/t/end"):
+        assert asker.ask(places=(EVERYTHING, PLACE)) != known
+
+
+# -- own writes -----------------------------------------------------------------------------------------------
+
+
+def own(of: str, *, closing: bool, op: str = "op-1") -> Change:
+    return Change(("doc",), of, closing, op)
+
+
+def known_or_asked(asker: Asker) -> int:
+    asker.pass_s(0.01)
+    with asker.facts.turn():
+        asker.pass_s(0.01)
+        asker.facts.reached(asker.clock.at, ingested=True)
+        return asker.ask("doc", own="doc", places=(EVERYTHING, "doc"))
+
+
+def write(asker: Asker, answer: object = "written") -> None:
+    """Write as the worker's client does."""
+    with asker.facts.own_write("op-1") as know:
+        asker.pass_s(0.01)
+        asker.facts.wrote("doc")
+        know("doc", answer, ("doc",), (EVERYTHING, "doc"))
+
+
+def test_what_was_written_is_known_before_and_after_its_own_line(asker: Asker) -> None:
+    write(asker)
+    assert known_or_asked(asker) == "written"  # type: ignore[comparison-overlap]
+    asker.saw(own("r", closing=False), own("r", closing=True))
+    assert known_or_asked(asker) == "written"  # type: ignore[comparison-overlap]
+    asker.pass_s(AGE_S)
+    assert known_or_asked(asker) == 1
+
+
+def test_a_line_that_is_read_before_the_answer_changes_nothing_either(asker: Asker) -> None:
+    with asker.facts.own_write("op-1") as know:
+        asker.saw(own("r", closing=False), own("r", closing=True))
+        asker.facts.wrote("doc")
+        know("doc", "written", ("doc",), (EVERYTHING, "doc"))
+    assert known_or_asked(asker) == "written"  # type: ignore[comparison-overlap]
+
+
+@pytest.mark.parametrize("op", ["", "op-2", "op-1"])
+def test_what_somebody_else_writes_over_it_is_read_whatever_operation_id_it_has(asker: Asker, op: str) -> None:
+    write(asker)
+    asker.saw(own("r", closing=False), own("r", closing=True))
+    asker.saw(own("thief", closing=False, op=op), own("thief", closing=True, op=op))
+    assert known_or_asked(asker) == 1
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_what_somebody_wrote_at_the_same_time_is_read(asker: Asker, is_first: bool) -> None:
+    theirs, ours = own("thief", closing=True, op="op-2"), own("r", closing=True)
+    with asker.facts.own_write("op-1") as know:
+        asker.saw(*((theirs, ours) if is_first else (ours, theirs)))
+        asker.facts.wrote("doc")
+        know("doc", "written", ("doc",), (EVERYTHING, "doc"))
+    assert known_or_asked(asker) == 1
+
+
+def test_a_read_that_a_write_overtook_does_not_hide_it(asker: Asker) -> None:
+    with asker.facts.own_write("op-1") as know:
+        asker.pass_s(0.01)
+        # another thread's question, on its way while the document is written
+        with asker.facts.turn():
+            assert asker.ask("doc", own="doc", places=(EVERYTHING, "doc")) == 1
+        asker.pass_s(0.01)
+        asker.facts.wrote("doc")
+        know("other", "written", ("doc",), (EVERYTHING, "doc"))
+    assert known_or_asked(asker) == 2
+
+
+def test_a_write_whose_outcome_is_unknown_counts_as_anybodys(asker: Asker) -> None:
+    known_or_asked(asker)
+    with pytest.raises(RuntimeError), asker.facts.own_write("op-1"):
+        raise RuntimeError
+    before = known_or_asked(asker)
+    asker.saw(own("r", closing=False), own("r", closing=True))
+    assert known_or_asked(asker) != before

@@ -148,10 +148,10 @@ def kept(vault: Answering, sent: list[str], clock: Clock, path: str = "auth/toke
     return not sent
 
 
-def test_facts_are_kept_for_other_turns_and_other_documents_are_not() -> None:
+def test_facts_are_kept_for_other_turns_and_decisions_are_not() -> None:
     with answering() as (vault, sent, clock):
         paths = ("auth/token/roles/r", "identity/entity/id/e", "jitvault/data/checks/t", "database/config/app")
-        for path in (*paths, others := "jitvault/data/requests/e/t/end"):
+        for path in (*paths, others := "jitvault/data/decisions/e/t"):
             kept(vault, sent, clock, path)
         assert all(kept(vault, sent, clock, path) for path in paths)
         assert not kept(vault, sent, clock, others)

@@ -217,6 +217,12 @@ def test_of_two_wishes_a_claim_has_to_be_later_than_both_and_what_this_worker_be
     assert agenda.take(FIRST_PAUSE_S) == job("t")
 
 
+def test_a_job_for_several_documents_is_shown_by_lines_if_each_of_them_is() -> None:
+    end, grant, found = job("t", shown=("end",)), job("t", shown=("grant",)), job("t")
+    assert end.and_also(grant).shown == ("end", "grant")
+    assert end.and_also(found).shown == found.and_also(end).shown == ()
+
+
 def test_while_vault_serves_nobody_it_is_asked_once_in_a_while_and_at_once_when_it_does_again() -> None:
     agenda, now, tries = TaskQueue(hands=4, may_hang=4), 0.0, 0
     for n in range(1000):
