@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -369,16 +370,20 @@ def test_lines_that_are_read_twice_drop_nothing(asker: Asker) -> None:
 
 def test_lines_that_do_not_follow_say_nothing(asker: Asker) -> None:
     """Whoever writes to the ledger's database can say where the ledger has read to, and not what a process has read."""
-    nothing = dict.fromkeys(("line", "request_id", "path", "actor", "op", "remote", "error", "token", "alias"), "")
-    place = Place("file", 1, asker.offset + 200)
-    of = {"place": place, "at": datetime.now(UTC), "closing": True, "failed": False, "detail": {}}
-    canary = Observation(**nothing, **of, kind=Kind.CANARY, subject="mine")
-    batch = Batch((canary,), Position("", asker.offset + 300, 1), (), 1)
-    asker.facts.saw("file", Position("", asker.offset + 100, 1), batch)
-    asker.facts.saw("file", Position("elsewhere", asker.offset, 1), batch)
-    assert not asker.facts.has_read("mine")
-    asker.facts.saw("file", Position("", asker.offset, 1), batch)
+    names = ("line", "request_id", "path", "actor", "op", "remote", "error", "token", "alias")
+    values: dict[str, Any] = {**dict.fromkeys(names, ""), "subject": "mine", "closing": True, "failed": False}
+    at = {"place": Place("file", 1, 200), "at": datetime.now(UTC)}
+    batch = Batch((Observation(**values, **at, kind=Kind.CANARY, detail={}),), Position("", 300, 1), (), 1)
+    before = asker.facts.read_to("file")
+    assert before is not None
+    for elsewhere in (replace(before, offset=100), replace(before, identity="elsewhere"), replace(before, epoch=2)):
+        asker.facts.saw("file", elsewhere, batch)
+    assert not asker.facts.has_read("mine") and asker.facts.read_to("file") == before
+    asker.facts.saw("file", before, batch)
     assert asker.facts.has_read("mine")
+    asker.pass_s(AGE_S + RECENT_S)
+    asker.facts.saw("file", batch.position, Batch((), Position("", 400, 1), (), 1))
+    assert not asker.facts.has_read("mine")
 
 
 # -- what a canary is worth ---------------------------------------------------------------------------------
