@@ -8,7 +8,7 @@ revocations wait for claims.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -35,7 +35,6 @@ _FRESH_S = 5.0
 # Not names of columns: in an UPDATE, a parameter of a column's name means the value to set.
 _VALUE = "named"
 _EPOCH = "epoch_held"
-_END = "how"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +60,14 @@ def held(
     what: str,
     *,
     taken: Taken | None = None,
-    end: Callable[[], float | None] = lambda: DONE,
+    end: Callable[[], Mapping[str, Any] | None] = lambda: {"claim_until": DONE},
 ) -> Iterator[int]:
     """Hold the claim of one row; yield its epoch.
 
     Waits while another process holds the claim, and raises WrongState when it cannot be had in time. `taken` is a claim
     that was taken before: it is continued, unless another process took it over. At the end the claim is given back as
-    LEFT where the block raises, and else as `end` returns: DONE, LEFT, or None where that was committed already.
+    LEFT where the block raises, and else with the columns that `end` returns, of which `claim_until` is DONE or LEFT;
+    None where that was committed already.
 
     Every write under the claim says `WHERE claim_epoch = mine`, so that a process that was paused past the end of its
     claim writes nothing.
@@ -88,19 +88,19 @@ def held(
     except BaseException:
         # The first error matters more than that the claim, which ends by itself, could not be given back.
         with suppress(LedgerUnavailable):
-            give_back(database, column, value, epoch, LEFT)
+            give_back(database, column, value, epoch, {"claim_until": LEFT})
         raise
     how = end()
     if how is not None:
         give_back(database, column, value, epoch, how)
 
 
-def give_back(database: Database, column: Column[Any], value: object, epoch: int, end: float) -> None:
+def give_back(database: Database, column: Column[Any], value: object, epoch: int, how: Mapping[str, Any]) -> None:
     """Let other processes have the claim at once, unless it was lost.
 
-    `end` is DONE or LEFT.
+    `how` are the columns to write: `claim_until` is DONE or LEFT.
     """
-    database.write(lambda c: c.execute(_give_back_statement(column), {_VALUE: value, _EPOCH: epoch, _END: end}))
+    database.write(lambda c: c.execute(_held_statement(column), {_VALUE: value, _EPOCH: epoch, **how}))
 
 
 def is_ours(database: Database, column: Column[Any], value: object, taken: Taken) -> bool:
@@ -151,11 +151,6 @@ def _held_statement(column: Column[Any]) -> Update:
 @cache
 def _extend_statement(column: Column[Any]) -> Update:
     return _held_statement(column).values(claim_until=now_s() + LIFE_S)
-
-
-@cache
-def _give_back_statement(column: Column[Any]) -> Update:
-    return _held_statement(column).values(claim_until=bindparam(_END))
 
 
 @cache

@@ -22,7 +22,7 @@ from jitvault.documents.paths import MOUNT, work_item_for
 from jitvault.ledger.model import LeaseRow, TaskRecord
 
 LATE = timedelta(seconds=5)
-"""How late a kept task may be before any other thread may take it."""
+"""How late a kept task may be before any other thread, and any other process, may take it."""
 _AVOIDED = timedelta(minutes=1)
 
 
@@ -48,6 +48,11 @@ class KeptTask:
     @property
     def due_at(self) -> datetime | None:
         return self.record.task.due_at
+
+    @property
+    def can_wait(self) -> bool:
+        """Whether a renewal that is late by `LATE` still comes in time: it is due at half of a step."""
+        return timedelta(seconds=self.record.grants[-1].step_s) >= 4 * LATE
 
 
 class KeptTasks:

@@ -5,6 +5,7 @@ The queries of each other subject are in a base class of `Ledger`.
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
@@ -93,6 +94,8 @@ class Ledger(
         self._taken = {}
         self._held = {}
         self._unfinished = set()
+        self._staying = set()
+        self._this = secrets.token_hex(8)
         self._moves = threading.local()
 
     def close(self) -> None:

@@ -104,7 +104,7 @@ def write_change(
     }
     which = {"the_task": task.task_id, "its_version": task.version}
     if change.gives_back:
-        which["claim_until"] = DONE
+        which |= {"claim_until": DONE, "keeper": None}
     if claim is None:
         changed = connection.execute(_UPDATE_TASK, {**values, **which})
     else:

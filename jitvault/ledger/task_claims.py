@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, func, select
+from sqlalchemy import Connection, Select, bindparam, func, null, or_, select, update
 
 from jitvault.errors import WrongState
 from jitvault.ledger.claim_clock import now as claim_clock
 from jitvault.ledger.claims import DONE, LEFT, Taken, extend, give_back, held, is_free, is_ours, take, taking
+from jitvault.ledger.kept_tasks import LATE
 from jitvault.ledger.model import Turn
 from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.database import Database
@@ -36,6 +38,7 @@ def _due(*, only_held: bool) -> Select[str]:
         schema.IS_OPEN,
         _TASK.due_at <= bindparam("now"),
         is_free(schema.tasks),
+        or_(_TASK.keeper.is_(None), _TASK.keeper == bindparam("this"), _TASK.due_at <= bindparam("late")),
         _TASK.task_id.not_in(bindparam("besides", expanding=True)),
     )
     if only_held:
@@ -48,6 +51,9 @@ _DUE = {only_held: _due(only_held=only_held) for only_held in (False, True)}
 _LOCK_DUE = {only_held: query.with_for_update(key_share=True, skip_locked=True) for only_held, query in _DUE.items()}
 
 
+_KEEPS_NOTHING = update(schema.tasks).where(schema.IS_OPEN, _TASK.keeper == bindparam("this")).values(keeper=null())
+
+
 class TaskClaims:
     """Claim tasks for one worker at a time; a part of `Ledger`.
 
@@ -58,6 +64,8 @@ class TaskClaims:
     _taken: dict[str, Taken]
     _held: dict[str, Taken]
     _unfinished: set[str]
+    _staying: set[str]
+    _this: str
 
     @contextmanager
     def claim(self, task_id: str, *, partly: bool = False) -> Iterator[int]:
@@ -71,15 +79,18 @@ class TaskClaims:
         since = taken.at if taken and taken.is_fresh else claim_clock()
         is_held = True
 
-        def end() -> float | None:
+        def end() -> Mapping[str, Any] | None:
+            keeper = self._this if task_id in self._staying else None
+            self._staying.discard(task_id)
             if task_id in self._unfinished:
-                return LEFT
-            return DONE if is_held else None
+                return {"claim_until": LEFT, "keeper": keeper}
+            return {"claim_until": DONE, "keeper": keeper} if is_held else None
 
         with held(self._db, _TASK.task_id, task_id, f"task {task_id}", taken=taken, end=end) as epoch:
             self._held[task_id] = Taken(epoch, since)
             # not before the claim is ours: until then, the mark is that of another thread
             self._unfinished.discard(task_id)
+            self._staying.discard(task_id)
             if partly:
                 self.leave_rest(task_id)
             try:
@@ -93,6 +104,13 @@ class TaskClaims:
         The effect is that of `partly` in `claim`.
         """
         self._unfinished.add(task_id)
+
+    def stay(self, task_id: str) -> None:
+        """Mark a task claimed here: this process renews it from memory.
+
+        Others leave it alone until it is late by `LATE`.
+        """
+        self._staying.add(task_id)
 
     def extend(self, task_id: str, claim: int) -> None:
         """Hold the claim for another 25 s at least. Raises WrongState when it was lost.
@@ -148,10 +166,12 @@ class TaskClaims:
         A task is due when a renewal, a heartbeat, the end of its window, the retry of a revocation or its sealing is
         due. Tasks that hold access come first; `only_held` takes no others. Returns their ids in this order.
 
+        A task that another process renews from its memory is due `LATE` later.
+
         No two workers get one task, and none waits for another. `claim` continues a claim that was taken here; a task
         that is not worked on has to be given back. Otherwise other workers can claim it after 30 s.
         """
-        asked = {"now": now, "besides": list(besides)}
+        asked = {"now": now, "late": now - LATE, "this": self._this, "besides": list(besides)}
 
         def unit(connection: Connection) -> dict[str, int]:
             found = list(connection.execute(_LOCK_DUE[only_held], {**asked, "most": limit}).scalars())
@@ -198,12 +218,13 @@ class TaskClaims:
         """
         taken = self._taken.pop(task_id, None)
         if taken is not None:
-            give_back(self._db, _TASK.task_id, task_id, taken.epoch, LEFT)
+            give_back(self._db, _TASK.task_id, task_id, taken.epoch, {"claim_until": LEFT})
 
     def give_all_back(self) -> None:
-        """Give up every task that was taken, because this process ends."""
+        """Give up every task that was taken or is kept, because this process ends."""
         for task_id in list(self._taken):
             self.give_back(task_id)
+        self._db.write(lambda c: c.execute(_KEEPS_NOTHING, {"this": self._this}))
 
     def newest_claims(self, task_ids: Collection[str]) -> Mapping[str, int]:
         """Return the epoch of the newest claim of each known task, for `take`."""

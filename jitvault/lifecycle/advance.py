@@ -129,6 +129,8 @@ def _advance_claimed(worker: WorkerContext, task_id: str, claim: int, evaluated:
         kept = kept_after_turn(worker, record, drops) if worker.mode.is_daemon else None
     finally:
         worker.kept.end_turn(task_id, kept)
+    if kept is not None and kept.can_wait:
+        worker.ledger.stay(task_id)
     return record
 
 

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from jitvault.audit.observation import Kind
-from jitvault.audit.source import Source
 from jitvault.context import WorkerContext, new_id
 from jitvault.errors import AuditUntrusted
-from jitvault.stream.reading import find_canary, take_in
+from jitvault.stream.reading import find_canary, look_on
 
 # A stream that lags is not waited for: the turn then reads what it needs.
 _PATIENCE_S = 0.25
@@ -38,23 +36,13 @@ def _look(worker: WorkerContext) -> None:
     facts, clock = worker.facts, worker.clock
     sent, begun = facts.now(), clock.monotonic()
     expected = worker.hasher.hash(new_id())
-    while not any(_shows(worker, source, expected) for source in worker.sources.present()):
+    while not facts.has_read(expected):
+        for source in worker.sources.present():
+            known = facts.read_to(source.name)
+            if known is not None and source.continues(known):
+                look_on(worker, source, known)
         if clock.monotonic() - begun > _PATIENCE_S:
             facts.is_behind()
             return
         clock.sleep(_PAUSE_S)
     facts.reached(sent, ingested=False)
-
-
-def _shows(worker: WorkerContext, source: Source, expected: str) -> bool:
-    """Return whether new lines of a source that counts contain the canary."""
-    position = worker.facts.read_to(source.name)
-    if position is None or not source.continues(position):
-        return False
-    is_there = False
-    for batch in source.read(position):
-        # another process may ingest them
-        take_in(worker, source, batch)
-        canaries = (o for o in batch.observations if o.kind is Kind.CANARY and o.closing and not o.failed)
-        is_there = is_there or any(o.subject == expected for o in canaries)
-    return is_there

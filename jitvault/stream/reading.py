@@ -11,6 +11,7 @@ answers by itself, count for nothing. A source that was truncated or replaced ha
 
 from __future__ import annotations
 
+import math
 import socket
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -40,6 +41,8 @@ _DEVICE_ANEW_HINT = (
 _SET_UP_HINT = "Set the device up without that option: docs/operations/audit-sources.md."
 # tries, each failed because another process has read on
 _RACES = 100
+# What a busy fleet writes in some seconds, and what one process looks through in a fraction of one.
+_MOST_BYTES = 16 * 1024 * 1024
 
 
 def observe(worker: WorkerContext, *, look_around: bool = True, until: float | None = None) -> bool:
@@ -102,19 +105,16 @@ def find_canary(worker: WorkerContext, patience_s: float) -> Canary:
 
     Raises AuditUntrusted where it does not appear within `patience_s`.
     """
-    sent = worker.facts.now()
     try:
-        found = _sent_canary(worker, patience_s)
+        return _sent_canary(worker, patience_s)
     except AuditUntrusted:
         worker.facts.lost_stream()
         raise
-    worker.facts.reached(sent, ingested=True)
-    return found
 
 
 def _sent_canary(worker: WorkerContext, patience_s: float) -> Canary:
     search = _Search(worker)
-    sent = worker.clock.monotonic()
+    begun, sent = worker.facts.now(), worker.clock.monotonic()
     own_sent_at = worker.clock.now()
     missing_before = _answered_without_lines(worker)
     expected = worker.hasher.hash(new_id())
@@ -130,11 +130,20 @@ def _sent_canary(worker: WorkerContext, patience_s: float) -> Canary:
             _check_own_lines(worker, missing_before)
             _check_own_clock(worker, found, own_sent_at, worker.clock.now())
             _check_date(found, sent_at, worker.now())
+            _let_facts_count(worker, expected, begun)
             return found
         waited = worker.clock.monotonic() - sent
         if waited > patience_s or (search.is_blind and waited > min(patience_s, SHORT_PATIENCE_S)):
             raise search.failure(patience_s)
         worker.clock.sleep(min(max(_FIRST_PAUSE_S, waited * _PAUSE_PART), _LONGEST_PAUSE_S))
+
+
+def _let_facts_count(worker: WorkerContext, expected: str, sent: float) -> None:
+    """Let facts count by a canary, unless it is only the ledger that says that its line was read."""
+    if worker.facts.has_read(expected):
+        worker.facts.reached(sent, ingested=True)
+    else:
+        worker.facts.drop()
 
 
 def register_session(worker: WorkerContext) -> bool:
@@ -303,6 +312,7 @@ def is_counting(source: Source, reading: SourceReading) -> bool:
 def _read_on(worker: WorkerContext, source: Source, reading: SourceReading, *, until: float | None = None) -> bool:
     """Ingest a trusted source; return False where there was nothing new."""
     if not source.has_more(reading.position):
+        look_through(worker, source, reading.position)
         return False
     _read(worker, source, until=until)
     return True
@@ -337,7 +347,7 @@ def _read_from(
     ledger = worker.ledger
     found: Canary | None = None
     worker.hasher.forget_at(source.name, position.epoch)
-    worker.facts.reads_on(source.name, position)
+    look_through(worker, source, position)
     for batch in source.read(position):
         if until is not None and worker.clock.monotonic() > until:
             raise AuditLagging(f"the audit stream ({source.name}) has more lines than could be read in time")
@@ -345,22 +355,52 @@ def _read_from(
             # A new segment begins here: lines with the new salt do not continue those before.
             raise WrongState("the audit device was made anew")
         # before anyone learns of these lines
-        take_in(worker, source, batch)
+        _take_in(worker, source, position, batch)
         seen = ledger.observe(
             source.name, batch, after=position, at=worker.now(), expected=expected, shared=worker.shared_hosts
         )
         found = seen or found
         position = batch.position
-    if found is None and expected and (found := ledger.keep_canary(source.name, expected)) is not None:
+    if found is None and expected:
         # another process may have read the line, and all before it, since this one looked
-        worker.facts.reads_on(source.name, ledger.readings()[source.name].position)
+        found = ledger.keep_canary(source.name, expected)
+    if found is not None and expected and not worker.facts.has_read(expected):
+        look_through(worker, source, ledger.readings()[source.name].position)
     return found
 
 
-def take_in(worker: WorkerContext, source: Source, batch: Batch) -> None:
-    """Let what this process keeps in memory, facts and tasks, go by lines that were just read."""
-    worker.facts.saw(source.name, batch.position, batch.changes, is_broken=bool(batch.gaps))
-    worker.kept.saw(batch.changes)
+def look_through(worker: WorkerContext, source: Source, position: Position) -> None:
+    """Look through the lines up to `position` that another process has ingested.
+
+    What this process keeps, facts and tasks, goes by its own reading alone: the ledger's position says how far to read,
+    and nothing about what is there. Everything is dropped where lines may be missing: in another segment, and where
+    they are more than can be looked through while others wait.
+    """
+    known = worker.facts.read_to(source.name)
+    if known is None or known.epoch != position.epoch or position.offset - known.offset > _MOST_BYTES:
+        worker.facts.begin_at(source.name, position)
+    elif known.offset < position.offset:
+        look_on(worker, source, known, up_to=position.offset)
+
+
+def look_on(worker: WorkerContext, source: Source, known: Position, *, up_to: float = math.inf) -> None:
+    """Look through a source from where this process has read it to, without ingesting anything.
+
+    Reads to the present end, or to where the offset `up_to` is passed.
+    """
+    for batch in source.read(known):
+        _take_in(worker, source, known, batch)
+        known = batch.position
+        if known.offset >= up_to:
+            return
+
+
+def _take_in(worker: WorkerContext, source: Source, after: Position, batch: Batch) -> None:
+    """Let what this process keeps go by the lines after `after`, unless it has looked through them before."""
+    if worker.facts.read_to(source.name) == after:
+        # first: facts say how far was read
+        worker.kept.saw(batch.changes)
+        worker.facts.saw(source.name, after, batch)
 
 
 def _changes_devices(batch: Batch) -> bool:

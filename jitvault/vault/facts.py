@@ -7,8 +7,8 @@ was read up to that canary. A write makes a fact invalid from the line of its re
 line of its response. Nothing is older than `AGE_S`, whatever the stream shows: a restored storage has no line, and with
 several audit devices a line may be missing in the one that is read.
 
-The memory is that of one process, for the lines that the same process has read. Everything is dropped where lines may
-be missing. docs/architecture.md, "Facts", has what depends on what.
+The memory is that of one process, which looks through each line itself, whoever ingested it. Everything is dropped
+where lines may be missing. docs/architecture.md, "Facts", has what depends on what.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from jitvault.audit.changes import EVERYTHING, Change
-from jitvault.audit.source import Position
+from jitvault.audit.changes import EVERYTHING
+from jitvault.audit.observation import Kind
+from jitvault.audit.source import Batch, Position
 from jitvault.audit.trail import Canary
 from jitvault.vault.one_for_all import OneForAll
 
@@ -86,6 +87,8 @@ class Facts:
         # requests without a response, and when their line was read
         self._open: dict[str, tuple[float, tuple[str, ...]]] = {}
         self._read_to: dict[str, Position] = {}
+        # canaries whose lines were read, and when
+        self._canaries: dict[str, float] = {}
         # when the newest canary was sent up to which lines were read, and were ingested as well
         self._reached = self._ingested = -math.inf
         self._is_arriving = True
@@ -249,37 +252,36 @@ class Facts:
         with self._lock:
             self._written |= dict.fromkeys(places, self.now())
 
-    def reads_on(self, source: str, position: Position) -> None:
-        """Note where reading a source goes on.
-
-        Everything is dropped where this process has not read up to there.
-        """
+    def begin_at(self, source: str, position: Position) -> None:
+        """Drop everything, and read a source from there on: lines before may be missing."""
         with self._lock:
-            before = self._read_to.get(source)
-            if before is None or before.epoch != position.epoch or before.offset < position.offset:
-                self._read_to[source] = position
-                self._drop()
+            self._read_to[source] = position
+            self._drop()
 
     def read_to(self, source: str) -> Position | None:
         """Return how far this process has read a source; None where it has not."""
         with self._lock:
             return self._read_to.get(source)
 
-    def saw(self, source: str, position: Position, changes: Iterable[Change], *, is_broken: bool) -> None:
-        """Take in which facts the lines may change that were read up to `position`.
+    def has_read(self, canary: str) -> bool:
+        """Return whether this process has read the line of a canary, and all lines before it."""
+        with self._lock:
+            return canary in self._canaries
 
-        `is_broken` says that lines before them are missing.
+    def saw(self, source: str, after: Position, batch: Batch) -> None:
+        """Take in which facts the lines may change that follow `after`.
+
+        Nothing is done where another thread has taken them in.
         """
         now = self.now()
         with self._lock:
-            before = self._read_to.get(source)
-            is_broken = is_broken or before is None or before.epoch != position.epoch
-            # two threads may have read the same lines
-            if is_broken or before is None or before.offset < position.offset:
-                self._read_to[source] = position
-            if is_broken:
+            if self._read_to.get(source) != after:
+                return
+            self._read_to[source] = batch.position
+            if batch.gaps:
                 self._drop()
-            for change in changes:
+            self._canaries |= {o.subject: now for o in batch.observations if o.kind is Kind.CANARY and o.closing}
+            for change in batch.changes:
                 if change.op not in self._own_writes:
                     self._changed |= dict.fromkeys(change.places, now)
                 if change.closing:
@@ -339,3 +341,4 @@ class Facts:
         self._own_writes = {op: at for op, at in self._own_writes.items() if now - at < AGE_S}
         self._changed = {place: at for place, at in self._changed.items() if now - at < AGE_S}
         self._open = {request: (at, places) for request, (at, places) in self._open.items() if now - at < AGE_S}
+        self._canaries = {canary: at for canary, at in self._canaries.items() if now - at < AGE_S}

@@ -97,6 +97,8 @@ tasks = Table(
     # The claim is not part of the task: it says which process may change the task now, by the database's clock.
     Column("claim_epoch", Integer, nullable=False, server_default=text("0")),
     Column("claim_until", Float, nullable=False, server_default=text("0")),
+    # the process that renews the task from its memory
+    Column("keeper", String(16)),
     _one_of("state", State),
     _one_of("end_reason", EndReason),
     Index("ix_tasks_open", "state", "due_at", sqlite_where=IS_OPEN, postgresql_where=IS_OPEN),

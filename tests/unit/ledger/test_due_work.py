@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from builders import NOW, as_is, change, file_of, lose, make, read, seen, whole
 from ledgers import LedgerPlace, address
@@ -10,6 +12,7 @@ from together import child, run_together
 from jitvault.audit.observation import Kind
 from jitvault.errors import WrongState
 from jitvault.ledger import claims
+from jitvault.ledger.kept_tasks import LATE
 from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import Change, Turn
 from jitvault.ledger.storage.database import opened
@@ -32,6 +35,36 @@ def test_what_one_worker_has_taken_no_other_gets_until_it_is_given_back(ledger: 
     ledger.give_back("never taken")
     assert other.take_due(NOW, 9) == ["b", "d"]
     assert ledger.take_due(NOW, 9) == []
+
+
+def test_a_kept_task_is_left_to_its_keeper_until_it_is_late(ledger: Ledger, place: LedgerPlace) -> None:
+    due(ledger, "kept", "other")
+    other = Ledger(opened(address(place), create=False))
+    for name in ("kept", "other"):
+        with ledger.claim(name):
+            if name == "kept":
+                ledger.stay(name)
+    assert other.take_due(NOW, 9) == ["other"]
+    assert other.take_due(NOW + LATE - timedelta(seconds=1), 9) == []
+    assert other.take_due(NOW + LATE, 9) == ["kept"]
+    other.give_all_back()
+    assert ledger.take_due(NOW, 9) == ["kept", "other"]
+    ledger.give_back("other")
+    # its next turn is one after which nobody keeps it
+    with ledger.claim("kept"):
+        pass
+    assert other.take_due(NOW, 9) == ["kept", "other"]
+
+
+def test_a_process_that_ends_keeps_nothing(ledger: Ledger, place: LedgerPlace) -> None:
+    due(ledger, "a")
+    other = Ledger(opened(address(place), create=False))
+    with ledger.claim("a"):
+        ledger.stay("a")
+    other.give_all_back()
+    assert other.take_due(NOW, 9) == []
+    ledger.give_all_back()
+    assert other.take_due(NOW, 9) == ["a"]
 
 
 def test_a_claim_goes_on_with_what_was_taken_and_frees_it_in_the_end(

@@ -223,7 +223,7 @@ def test_a_change_of_the_digested_columns_raises_their_version() -> None:
     assert (COLUMNS, left_out) == (
         1,
         {
-            "TaskRow": ["claim_epoch", "claim_until", "due_at", "head", "seq", "version"],
+            "TaskRow": ["claim_epoch", "claim_until", "due_at", "head", "keeper", "seq", "version"],
             "RevisionRow": [],
             "GrantRow": ["renew_at"],
             "LeaseRow": ["renew_at"],

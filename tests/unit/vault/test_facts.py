@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -11,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jitvault.audit.changes import EVERYTHING, Change
-from jitvault.audit.source import Position
+from jitvault.audit.observation import Kind, Observation, Place
+from jitvault.audit.source import Batch, Position
 from jitvault.vault.facts import AGE_S, RECENT_S, Facts
 
 PLACE = "identity/"
@@ -35,7 +38,7 @@ class Asker:
         self.facts = Facts(self.clock, **how)
         self.times = 0
         self.offset = 0
-        self.facts.reads_on("file", self._position())
+        self.facts.begin_at("file", self._position())
         self.pass_s(0.01)
 
     def ask(self, key: str = "k", own: str = "", places: tuple[str, ...] = ()) -> int:
@@ -52,10 +55,11 @@ class Asker:
         assert is_new is None or is_new == (self.times > before)
         return found
 
-    def saw(self, *changes: Change, is_broken: bool = False, epoch: int = 1) -> None:
+    def saw(self, *changes: Change, gaps: tuple[str, ...] = ()) -> None:
         self.pass_s(0.01)
+        before = self._position()
         self.offset += 100
-        self.facts.saw("file", self._position(epoch), changes, is_broken=is_broken)
+        self.facts.saw("file", before, Batch((), self._position(), gaps, 1, changes))
         self.pass_s(0.01)
 
     def pass_s(self, seconds: float) -> None:
@@ -316,23 +320,11 @@ def test_a_write_elsewhere_changes_nothing(asker: Asker) -> None:
 
 
 def _breaks(asker: Asker) -> None:
-    asker.saw(is_broken=True)
+    asker.saw(gaps=("a line is missing",))
 
 
-def _new_segment(asker: Asker) -> None:
-    asker.saw(epoch=2)
-
-
-def _another_source(asker: Asker) -> None:
-    asker.facts.saw("another", Position("", 0, 1), (), is_broken=False)
-
-
-def _another_reader(asker: Asker) -> None:
-    asker.facts.reads_on("file", Position("", asker.offset + 1, 1))
-
-
-def _another_segment_by_another_reader(asker: Asker) -> None:
-    asker.facts.reads_on("file", Position("", asker.offset, 2))
+def _begins_elsewhere(asker: Asker) -> None:
+    asker.facts.begin_at("file", Position("", asker.offset + 1, 2))
 
 
 def _lost_stream(asker: Asker) -> None:
@@ -354,8 +346,7 @@ def _another_node(asker: Asker) -> None:
 @pytest.mark.parametrize(
     "happens",
     [
-        *(_breaks, _new_segment, _another_source, _another_reader, _another_segment_by_another_reader),
-        *(_lost_stream, _lost_server, _another_node),
+        *(_breaks, _begins_elsewhere, _lost_stream, _lost_server, _another_node),
     ],
 )
 def test_everything_is_dropped_where_lines_may_be_missing(asker: Asker, happens: Callable[[Asker], None]) -> None:
@@ -367,13 +358,32 @@ def test_everything_is_dropped_where_lines_may_be_missing(asker: Asker, happens:
 
 
 def test_lines_that_are_read_twice_drop_nothing(asker: Asker) -> None:
-    asker.saw()
+    before = asker.facts.read_to("file")
+    asker.saw(request(), response())
     read_to = asker.facts.read_to("file")
     asker.fact()
-    asker.facts.reads_on("file", Position("", 0, 1))
-    asker.facts.saw("file", Position("", 50, 1), (), is_broken=False)
+    assert before is not None
+    asker.facts.saw("file", before, Batch((), Position("", 50, 1), ("a line is missing",), 2, (request(), response())))
     assert asker.facts.read_to("file") == read_to
     asker.fact(is_new=False)
+
+
+def test_lines_that_do_not_follow_say_nothing(asker: Asker) -> None:
+    """Whoever writes to the ledger's database can say where the ledger has read to, and not what a process has read."""
+    names = ("line", "request_id", "path", "actor", "op", "remote", "error", "token", "alias")
+    values: dict[str, Any] = {**dict.fromkeys(names, ""), "subject": "mine", "closing": True, "failed": False}
+    at = {"place": Place("file", 1, 200), "at": datetime.now(UTC)}
+    batch = Batch((Observation(**values, **at, kind=Kind.CANARY, detail={}),), Position("", 300, 1), (), 1)
+    before = asker.facts.read_to("file")
+    assert before is not None
+    for elsewhere in (replace(before, offset=100), replace(before, identity="elsewhere"), replace(before, epoch=2)):
+        asker.facts.saw("file", elsewhere, batch)
+    assert not asker.facts.has_read("mine") and asker.facts.read_to("file") == before
+    asker.facts.saw("file", before, batch)
+    assert asker.facts.has_read("mine")
+    asker.pass_s(AGE_S + RECENT_S)
+    asker.facts.saw("file", batch.position, Batch((), Position("", 400, 1), (), 1))
+    assert not asker.facts.has_read("mine")
 
 
 # -- what a canary is worth ---------------------------------------------------------------------------------

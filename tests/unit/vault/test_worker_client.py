@@ -10,7 +10,7 @@ from unittest import mock
 import pytest
 
 from jitvault.audit.changes import Change
-from jitvault.audit.source import Position
+from jitvault.audit.source import Batch, Position
 from jitvault.errors import VaultNotServing, VaultUnavailable
 from jitvault.formats.secret import Secret
 from jitvault.vault.client import Connection, Vault
@@ -39,7 +39,7 @@ class Answering(WorkerVault):
     def __init__(self, facts: Facts, sent: list[str]) -> None:
         super().__init__(Connection("http://127.0.0.1:1"), Secret("t"), facts)
         self.sent = sent
-        facts.reads_on("file", Position("", 0, 1))
+        facts.begin_at("file", Position("", 0, 1))
 
     def _answer(self, address: str, method: str, path: str, url: str, **how: Any) -> dict[str, Any]:
         self.sent.append(f"{method} {url.removeprefix('/v1/')}")
@@ -186,5 +186,5 @@ def test_a_change_in_the_stream_shows_in_the_next_turn() -> None:
         assert kept(vault, sent, clock)
         clock.at += 0.01
         change = Change(("auth/token/roles/",), "r", closing=True)
-        vault._facts.saw("file", Position("", 100, 1), [change], is_broken=False)
+        vault._facts.saw("file", Position("", 0, 1), Batch((), Position("", 100, 1), (), 1, (change,)))
         assert not kept(vault, sent, clock)

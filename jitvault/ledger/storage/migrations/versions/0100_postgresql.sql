@@ -236,6 +236,7 @@ CREATE TABLE tasks (
     receipt JSON,
     claim_epoch INTEGER DEFAULT 0 NOT NULL,
     claim_until FLOAT DEFAULT 0 NOT NULL,
+    keeper TEXT,
     CONSTRAINT pk_tasks PRIMARY KEY (task_id),
     CONSTRAINT ck_tasks_state CHECK (state IN ('pending_approval', 'approved', 'issuing', 'issued', 'active', 'ending', 'confirmed', 'sealed', 'unverified', 'denied', 'cancelled', 'lapsed')),
     CONSTRAINT ck_tasks_end_reason CHECK (end_reason IN ('completed', 'deadline', 'expired', 'unclaimed', 'intercepted', 'issue_failed', 'policy', 'heartbeat', 'frozen', 'tripwire', 'operator', 'parent', 'drift')),
