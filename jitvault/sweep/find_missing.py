@@ -5,14 +5,18 @@ The ledger believes them to be alive, and Vault does not have them any more.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from jitvault.audit.observation import Kind, Observation
+from jitvault.audit.trail import done
 from jitvault.context import WorkerContext
 from jitvault.errors import CorruptRecord, JitvaultError
+from jitvault.formats.clocks import TOLERANCE
 from jitvault.ledger.model import GrantRow, LeaseRow, OpState, TaskRecord
 from jitvault.lifecycle.record.lookups import is_any_live
+from jitvault.model.kinds import OperationKind
 from jitvault.model.revision import Revision
 from jitvault.model.states import State, Verdict
 from jitvault.sweep.compare import Class, Classification, Owned
@@ -21,6 +25,7 @@ from jitvault.sweep.missing import MissingCredential, explain
 
 # a task that was closed without proof makes no claim about its credentials: a sweep lists it and goes on
 _BELIEVED = frozenset({Verdict.LIVE, Verdict.REVOKE_FAILED, Verdict.IRREVOCABLE})
+_MADE = frozenset({OpState.ANSWERED, OpState.SETTLED})
 
 
 def find_missing(worker: WorkerContext, inventory: Inventory) -> tuple[list[MissingCredential], list[Classification]]:
@@ -93,22 +98,38 @@ def _explained(
 ) -> MissingCredential:
     trail = worker.ledger.trail(record)
     names = {owned.subject}
+    grant = next((g for g in record.grants if g.grant_id == row.grant_id), None)
     if isinstance(row, LeaseRow):
         expires_at = _expiry(worker, record, row)
         names.add(worker.hasher.remembered(row.lease_id))
-        grant = next((g for g in record.grants if g.grant_id == row.grant_id), None)
         token_is_gone = grant is None or not is_any_live(worker, [grant])
     else:
-        expires_at, token_is_gone = row.expires_at, False
+        expires_at, token_is_gone = _unrenewed_expiry(record, row, trail.observations), False
     return explain(
         owned,
         frozenset(names),
         trail.observations,
         sessions=trail.worker_accessors,
         expires_at=expires_at,
+        step=timedelta(seconds=grant.step_s if grant else 0),
         now=inventory.canary.at,
         token_is_gone=token_is_gone,
     )
+
+
+def _unrenewed_expiry(record: TaskRecord, grant: GrantRow, lines: Sequence[Observation]) -> datetime | None:
+    """Return when a token expires by Vault's clock if only the renewals in `lines` were made.
+
+    The chain commits the latest end of several steps ahead, and a token that nobody renews expires after one. Where the
+    line of a renewal that the worker made is missing, only what the chain has is certain.
+    """
+    if grant.issued_at is None or grant.expires_at is None:
+        return grant.expires_at
+    shown = {line.op for line in lines if line.kind is Kind.RENEWED and done(line)}
+    made = {op.op_id for op in record.operations if op.kind == OperationKind.RENEW_TOKEN and op.state in _MADE}
+    if not made <= shown:
+        return grant.expires_at
+    return min(grant.expires_at, grant.issued_at + timedelta(seconds=grant.step_s) + TOLERANCE)
 
 
 def _expiry(worker: WorkerContext, record: TaskRecord, lease: LeaseRow) -> datetime | None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
+
 import pytest
-from builders import NOW, as_is, change, file_of, lose, make, read, seen, whole
+from builders import NOW, as_is, body, change, file_of, lose, make, read, revision, seen, task, whole
 from ledgers import LedgerPlace, address
 from together import child, run_together
 
@@ -32,6 +35,17 @@ def test_what_one_worker_has_taken_no_other_gets_until_it_is_given_back(ledger: 
     ledger.give_back("never taken")
     assert other.take_due(NOW, 9) == ["b", "d"]
     assert ledger.take_due(NOW, 9) == []
+
+
+def test_requesters_take_turns_and_those_who_were_served_come_last(ledger: Ledger) -> None:
+    for name in ("a-1", "a-2", "a-3", "b-1", "c-1"):
+        requester, at = name[0], NOW + timedelta(seconds=ord(name[0]))
+        asked = replace(task(name, State.APPROVED), requester=requester, due_at=at)
+        ledger.create(asked, Change("submitted", body("submitted"), rows=(revision(name),)), at=NOW)
+    later = NOW + timedelta(hours=1)
+    assert ledger.take_due(later, 2) == ["a-1", "b-1"]
+    ledger.give_back("b-1")
+    assert ledger.take_due(later, 9, served=["a", "b"]) == ["c-1", "a-2", "b-1", "a-3"]
 
 
 def test_a_claim_goes_on_with_what_was_taken_and_frees_it_in_the_end(
