@@ -5,18 +5,15 @@ The ledger believes them to be alive, and Vault does not have them any more.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from jitvault.audit.observation import Kind, Observation
-from jitvault.audit.trail import done
 from jitvault.context import WorkerContext
 from jitvault.errors import CorruptRecord, JitvaultError
 from jitvault.formats.clocks import TOLERANCE
 from jitvault.ledger.model import GrantRow, LeaseRow, OpState, TaskRecord
 from jitvault.lifecycle.record.lookups import is_any_live
-from jitvault.model.kinds import OperationKind
 from jitvault.model.revision import Revision
 from jitvault.model.states import State, Verdict
 from jitvault.sweep.compare import Class, Classification, Owned
@@ -25,7 +22,6 @@ from jitvault.sweep.missing import MissingCredential, explain
 
 # a task that was closed without proof makes no claim about its credentials: a sweep lists it and goes on
 _BELIEVED = frozenset({Verdict.LIVE, Verdict.REVOKE_FAILED, Verdict.IRREVOCABLE})
-_MADE = frozenset({OpState.ANSWERED, OpState.SETTLED})
 
 
 def find_missing(worker: WorkerContext, inventory: Inventory) -> tuple[list[MissingCredential], list[Classification]]:
@@ -104,7 +100,7 @@ def _explained(
         names.add(worker.hasher.remembered(row.lease_id))
         token_is_gone = grant is None or not is_any_live(worker, [grant])
     else:
-        expires_at, token_is_gone = _unrenewed_expiry(record, row, trail.observations), False
+        expires_at, token_is_gone = _unrenewed_expiry(row), False
     return explain(
         owned,
         frozenset(names),
@@ -117,19 +113,16 @@ def _explained(
     )
 
 
-def _unrenewed_expiry(record: TaskRecord, grant: GrantRow, lines: Sequence[Observation]) -> datetime | None:
-    """Return when a token expires by Vault's clock if only the renewals in `lines` were made.
+def _unrenewed_expiry(grant: GrantRow) -> datetime | None:
+    """Return when a token expires by Vault's clock after the last renewal that the ledger knows.
 
-    The chain commits the latest end of several steps ahead, and a token that nobody renews expires after one. Where the
-    line of a renewal that the worker made is missing, only what the chain has is certain.
+    The chain commits the latest end of several steps ahead. A token that nobody renews expires after one, which is half
+    a step after its next renewal was due.
     """
-    if grant.issued_at is None or grant.expires_at is None:
+    if grant.issued_at is None or grant.renew_at is None or grant.expires_at is None:
         return grant.expires_at
-    shown = {line.op for line in lines if line.kind is Kind.RENEWED and done(line)}
-    made = {op.op_id for op in record.operations if op.kind == OperationKind.RENEW_TOKEN and op.state in _MADE}
-    if not made <= shown:
-        return grant.expires_at
-    return min(grant.expires_at, grant.issued_at + timedelta(seconds=grant.step_s) + TOLERANCE)
+    step = timedelta(seconds=grant.step_s)
+    return min(grant.expires_at, max(grant.issued_at + step, grant.renew_at + step / 2) + TOLERANCE)
 
 
 def _expiry(worker: WorkerContext, record: TaskRecord, lease: LeaseRow) -> datetime | None:
