@@ -358,7 +358,7 @@ def test_a_token_that_nobody_renewed_in_time_is_a_ghost_that_expired(rig: Rig, s
     assert ghosts["token"] == "expired", ghosts
     # with a later renewal it would have lived on
     rig.sql("UPDATE grants SET renew_at = ?", ahead)
-    ghosts = {ghost["kind"]: ghost["how"] for ghost in swept(rig, code=6)["ghosts"]}
+    ghosts = {ghost["kind"]: ghost["how"] for ghost in swept(rig, code=12)["ghosts"]}
     assert ghosts["token"] == "unexplained", ghosts
 
 
