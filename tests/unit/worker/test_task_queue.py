@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,6 +58,16 @@ def test_documents_are_read_in_turns_of_their_authors() -> None:
     assert agenda.waiting_of("mallory") == 1000
     assert taken(agenda, 0.0)[:5] == ["junk-0", "a", "junk-1", "b", "junk-2"]
     assert agenda.waiting_of("olga") == 0
+
+
+def test_without_revocations_each_kind_of_work_has_its_share() -> None:
+    agenda = TaskQueue(hands=99, may_hang=1)
+    kinds = {"e": Urgency.END, "h": Urgency.HELD, "a": Urgency.ASKED, "d": Urgency.DUE, "b": Urgency.BACKLOG}
+    for name, urgency in kinds.items():
+        for n in range(50):
+            agenda.want(job(f"{name}{n}", urgency), 0.0)
+    shares = Counter(name[0] for name in taken(agenda, 0.0)[:28])
+    assert shares == {"h": 13, "a": 6, "e": 3, "d": 3, "b": 3}
 
 
 def test_one_operators_thousand_revocations_delay_nobodys_grant_and_nobody_elses_revocation() -> None:
