@@ -71,7 +71,7 @@ def requested(
     if program is not None:
         check_spec_names(asked.spec.tools, program)
     mapping.check_uses(wanted, _uses_in(wiring, asked))
-    spec = submit_spec(context, wiring, what, task_id, revise=False, as_json=False, heartbeat=HEARTBEAT)
+    spec = submit_spec(context, wiring, what, task_id, revise=False, heartbeat=HEARTBEAT)
     with withdrawn_if_interrupted(context, wiring, monitor, spec.id):
         request, document = request_grant(wiring, spec, queue=False, wait=wait)
     request.check_not_refused(document)

@@ -48,7 +48,7 @@ from jitvault.model.states import EndReason, State
 from jitvault.wiring import Wiring
 
 
-def revoke_scope(scope: Scope, *, note: str, yes: bool, freeze: bool, wait: float, as_json: bool) -> None:
+def revoke_scope(scope: Scope, *, note: str, yes: bool, freeze: bool, wait: float) -> None:
     """End every task of a scope and print the result of each.
 
     Raises the first failure, after all were tried.
@@ -79,7 +79,7 @@ def revoke_scope(scope: Scope, *, note: str, yes: bool, freeze: bool, wait: floa
     except JitvaultError as error:
         # the results of the other tasks are printed nevertheless
         failure = failure or error
-    print_kill_results(results, as_json=as_json)
+    print_kill_results(results)
     _raise_for(results)
     if failure is not None:
         raise failure

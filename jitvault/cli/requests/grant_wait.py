@@ -140,19 +140,19 @@ def _what_it_lacks(document: PublishedTask) -> str:
     return f"its window, which begins at {window_start(document)}"
 
 
-def raise_for(document: PublishedTask, *, as_json: bool | None = None, waited: float | None = None) -> None:
+def raise_for(document: PublishedTask, *, is_grant: bool = False, waited: float | None = None) -> None:
     """Raise the error that gives a task that was not granted its exit code.
 
-    With `as_json`, the task's state is printed first. `waited` is for how many seconds the command waited for
-    approvals. `submit` gives neither: it has printed the state, and to it a task that waits is a success.
+    `grant` prints the task's state first. `waited` is for how many seconds the command waited for approvals. `submit`
+    gives neither: it has printed the state, and to it a task that waits is a success.
     """
     state = document.state
     task = document.task_id
-    is_submit = as_json is None and waited is None
+    is_submit = not is_grant and waited is None
     if state in ("issued", "active") or (is_submit and state in ("issuing", "approved", "pending_approval")):
         return
-    if as_json is not None and state in ("pending_approval", "approved", "denied", "lapsed"):
-        print_decision(document, as_json=as_json, is_refused=True)
+    if is_grant and state in ("pending_approval", "approved", "denied", "lapsed"):
+        print_decision(document, is_refused=True)
     if state == "pending_approval":
         missing = ", ".join(f"{m.count} of {m.group}" for m in document.missing)
         after = f" after {in_words(waited)}" if waited else ""

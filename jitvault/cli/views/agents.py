@@ -12,9 +12,9 @@ from jitvault.provision.agent_registration import Registered
 from jitvault.provision.agents import Agent
 
 
-def print_agents(found: Sequence[Agent], *, as_json: bool) -> None:
+def print_agents(found: Sequence[Agent]) -> None:
     names = (agent.name for agent in found)
-    if output.print_for_scripts({"agents": found}, *names, as_json=as_json):
+    if output.print_for_scripts({"agents": found}, *names):
         return
     console = output.console()
     if not found:
@@ -27,13 +27,13 @@ def print_agents(found: Sequence[Agent], *, as_json: bool) -> None:
     print_listing(console, columns, rows)
 
 
-def print_added(registered: Registered, command: str, *, as_json: bool) -> None:
+def print_added(registered: Registered, command: str) -> None:
     """Print the one agent that was registered, and what to set on its host.
 
     `command` is the server's program, with which a secret id is made.
     """
     agent = registered.agents[0]
-    if output.print_for_scripts(agent, agent.name, as_json=as_json):
+    if output.print_for_scripts(agent, agent.name):
         return
     console = output.console()
     console.print(f"{agent.name} is registered")
@@ -46,12 +46,12 @@ def print_added(registered: Registered, command: str, *, as_json: bool) -> None:
         output.text(f"  {command} write -f -field=secret_id auth/{agent.mount}/role/{agent.name}/secret-id\n", out=None)
 
 
-def print_all_added(registered: Registered, command: str, *, as_json: bool) -> None:
+def print_all_added(registered: Registered, command: str) -> None:
     """Print one table of the agents, with why some are not registered."""
     agents, failed = registered.agents, registered.failed
     refused = [{"name": name, "error": str(error), "hint": error.hint} for name, error in failed.items()]
     shown = {"agents": agents, "failed": refused}
-    if output.print_for_scripts(shown, *(agent.name for agent in agents), as_json=as_json):
+    if output.print_for_scripts(shown, *(agent.name for agent in agents)):
         return
     columns = [Column("agent"), Column("login"), Column("mount", spare=1), Column("subject"), Column("problems")]
     rows = [
@@ -64,8 +64,8 @@ def print_all_added(registered: Registered, command: str, *, as_json: bool) -> N
         note("What to set on each agent's host: run the command again with -o json.")
 
 
-def print_removed(agent: Agent, *, as_json: bool) -> None:
-    if output.print_for_scripts(agent, agent.name, as_json=as_json):
+def print_removed(agent: Agent) -> None:
+    if output.print_for_scripts(agent, agent.name):
         return
     console = output.console()
     console.print(f"{agent.name} is removed, with its login and its entity. The worker ends what it holds.")

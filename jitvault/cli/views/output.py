@@ -20,7 +20,7 @@ import msgspec
 import typer
 
 from jitvault.cli.folding import ID, folded, for_terminal
-from jitvault.cli.quiet import is_quiet, note
+from jitvault.cli.quiet import is_for_program, is_quiet, note
 from jitvault.errors import UsageError
 from jitvault.formats.rfc3339 import rfc3339
 from jitvault.formats.shorten import printable
@@ -60,16 +60,30 @@ def _plain(value: object) -> object:
     return msgspec.to_builtins(value, enc_hook=str)
 
 
-def print_for_scripts(shown: object, *ids: str, as_json: bool) -> bool:
+def print_for_scripts(shown: object, *ids: str) -> bool:
     """Print a result as JSON, or with --quiet its ids, one a line.
 
     Returns False where people are to read it, and nothing was printed.
     """
-    if as_json:
-        text(to_json(shown) + "\n", out=None)
-    elif is_quiet():
+    if print_for_program(shown):
+        return True
+    if is_quiet():
         text("".join(f"{printable(each)}\n" for each in ids), out=None)
-    return as_json or is_quiet()
+    return is_quiet()
+
+
+def print_for_program(shown: object) -> bool:
+    """Print a result as JSON where a program reads it, else return False."""
+    if is_for_program():
+        text(to_json(shown) + "\n", out=None)
+    return is_for_program()
+
+
+def print_lines(shown: object, *lines: str) -> None:
+    """Print a result as JSON where a program reads it, else as these lines."""
+    if not print_for_program(shown):
+        for line in lines:
+            typer.echo(line)
 
 
 def text(value: str, *, out: NewFile | None) -> None:

@@ -69,24 +69,24 @@ _ENDED = {
 }
 
 
-def print_status(revision: Revision, shown: Mapping[str, Any], now: datetime, *, as_json: bool) -> None:
+def print_status(revision: Revision, shown: Mapping[str, Any], now: datetime) -> None:
     """Print a task as the ledger has it.
 
     `shown` is what `status_of` gives, with `missing`, `freeze` and `unread`.
     """
-    if not output.print_for_scripts(shown, shown["state"], as_json=as_json):
+    if not output.print_for_scripts(shown, shown["state"]):
         findings = list(_grouped_findings(shown["findings"]))
         more: dict[str, Any] = {"findings": findings, "because": None, "next": None, "held_up": None, "source": {}}
         _print(revision, {**shown, **more}, now)
 
 
-def print_published(document: PublishedTask, shown: Mapping[str, Any], now: datetime, *, as_json: bool) -> None:
+def print_published(document: PublishedTask, shown: Mapping[str, Any], now: datetime) -> None:
     """Print a task as a worker published it, where there is no ledger.
 
     `shown` is the document as JSON data, with its source, what no worker has read, and the freeze that covers it. What
     is not known from that is printed as well.
     """
-    if not output.print_for_scripts(shown, document.state.value, as_json=as_json):
+    if not output.print_for_scripts(shown, document.state.value):
         _print(document.full_revision, _published(document, shown, now), now)
 
 

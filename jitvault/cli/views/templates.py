@@ -6,11 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-import typer
-
 from jitvault.cli.views import output
 from jitvault.cli.views.listing import Cell, Column, print_listing
-from jitvault.cli.views.output import to_json
 from jitvault.formats.time_window import parse_duration
 from jitvault.model.verifiers import describe_acceptance
 from jitvault.provision.template_check.steps import Outcome
@@ -19,7 +16,7 @@ _AFTER = "accepted_after_end"
 _SECOND = timedelta(seconds=1)
 
 
-def print_templates(found: Sequence[Mapping[str, Any]], states: Mapping[str, str] | None, *, as_json: bool) -> None:
+def print_templates(found: Sequence[Mapping[str, Any]], states: Mapping[str, str] | None) -> None:
     """Print a list of templates.
 
     `states` are those of their checks by name, None where the caller may not see them.
@@ -27,7 +24,7 @@ def print_templates(found: Sequence[Mapping[str, Any]], states: Mapping[str, str
     known = states or {}
     names = [template["metadata"]["name"] for template in found]
     rows = [{**template, "check": known.get(name)} for name, template in zip(names, found, strict=True)]
-    if output.print_for_scripts({"templates": rows}, *names, as_json=as_json):
+    if output.print_for_scripts({"templates": rows}, *names):
         return
     columns = [Column("template"), Column("tier"), Column("ttl", spare=2), Column("window", spare=1)]
     columns += [Column("proof", spare=3), Column("check"), Column("what it allows")]
@@ -48,15 +45,14 @@ def print_template(
     remarks: Sequence[str],
     *,
     connections: Sequence[str],
-    as_json: bool,
 ) -> None:
     """Print one template.
 
     `check` is the state of its check, `remarks` what a passed check had to say, and `connections` where its credentials
     are used, for each choice that makes a difference.
     """
-    if as_json:
-        typer.echo(to_json({"template": found, "paths": list(paths), "check": check, "remarks": list(remarks)}))
+    shown = {"template": found, "paths": list(paths), "check": check, "remarks": list(remarks)}
+    if output.print_for_program(shown):
         return
     console = output.console()
     spec = found["spec"]
@@ -105,7 +101,7 @@ def print_outcomes(name: str, found: Sequence[Outcome]) -> None:
         }
         for outcome in found
     ]
-    typer.echo(to_json({"template": name, "passed": all(outcome.passed for outcome in found), "paths": paths}))
+    output.print_for_program({"template": name, "passed": all(outcome.passed for outcome in found), "paths": paths})
 
 
 def print_outcome(found: Outcome, program: str) -> None:

@@ -24,7 +24,6 @@ from jitvault.cli.options import (
     APPROVAL_WAIT,
     OWN_FAILURE,
     ApprovalWait,
-    Json,
     TaskId,
     TaskOrSpec,
     seconds,
@@ -32,7 +31,6 @@ from jitvault.cli.options import (
     set_hint_task,
     set_program_ended,
 )
-from jitvault.cli.output_options import Meaning
 from jitvault.errors import InvalidInput, NotFound, UsageError
 
 NOT_EXECUTABLE, NOT_FOUND = 126, 127
@@ -114,7 +112,6 @@ def execute(
     mcp_secrets: Annotated[
         int | None, typer.Option("--mcp-secrets", metavar="FD", hidden=True, help="Ask here for its secrets.")
     ] = None,
-    json_: Annotated[Json, Meaning("Print this command's errors as json; stdout is the program's.")] = False,
 ) -> None:
     """Run a program with a task's access, then give the access back.
 

@@ -11,7 +11,7 @@ from jitvault.agent.execution.allowed_program import names_of
 from jitvault.agent.execution.mapping import Wanted
 from jitvault.cli import session
 from jitvault.cli.access import execute_steps, held_access, hold_steps
-from jitvault.cli.options import APPROVAL_WAIT, ApprovalWait, Json, TaskOrSpec, set_hint_task
+from jitvault.cli.options import APPROVAL_WAIT, ApprovalWait, TaskOrSpec, set_hint_task
 from jitvault.cli.quiet import quiet_if
 from jitvault.errors import UsageError
 
@@ -23,7 +23,6 @@ def hold(
     caller_end: Annotated[
         int | None, typer.Option(metavar="FD", hidden=True, help="Can be read once the caller has ended.")
     ] = None,
-    json_: Json = False,
 ) -> None:
     """Hold a task's access for another process, until standard input ends.
 

@@ -15,7 +15,7 @@ from jitvault.cli import session
 from jitvault.cli.decisions.policy_warnings import warnings_of
 from jitvault.cli.folding import for_terminal
 from jitvault.cli.lookups.own_identity import own_identity
-from jitvault.cli.options import Json, SpecFile, TaskId
+from jitvault.cli.options import SpecFile, TaskId
 from jitvault.cli.requests.spec_file import ReadSpec, missing_file, read_spec
 from jitvault.cli.views import output
 from jitvault.cli.views.policy import obligation_facts
@@ -52,7 +52,6 @@ def policy_check(
         Path | None,
         typer.Argument(metavar="DIR", help="A directory with policies and their schema; by default those in use."),
     ] = None,
-    json_: Json = False,
 ) -> None:
     """Check a policy set against its schema, and find rules that never decide.
 
@@ -74,9 +73,7 @@ def policy_check(
         "idle": [{"rule": rule, "why": why} for rule, why in found.idle.items()],
         "warnings": warnings,
     }
-    if json_:
-        typer.echo(output.to_json(shown))
-    else:
+    if not output.print_for_program(shown):
         permits = sum(rule.permits for rule in rules)
         facts = {
             "rules": f"{permits} permit, {len(rules) - permits} forbid",
@@ -98,7 +95,6 @@ def policy_check(
 
 def policy_test(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The test cases, YAML or JSON.")],
-    json_: Json = False,
 ) -> None:
     """Run test cases against the policies in use.
 
@@ -112,10 +108,8 @@ def policy_test(
         decision = authorizer.decide([case.request.question()])
         outcomes.append(Outcome(case.name, decision, tuple(case.expect.differences(decision))))
     failed = [outcome for outcome in outcomes if outcome.differences]
-    if json_:
-        cases = [outcome.as_json() for outcome in outcomes]
-        typer.echo(output.to_json({"ok": not failed, "policies": authorizer.digest, "cases": cases}))
-    else:
+    cases = [outcome.as_json() for outcome in outcomes]
+    if not output.print_for_program({"ok": not failed, "policies": authorizer.digest, "cases": cases}):
         _show_outcomes(outcomes)
     if failed:
         raise InvalidInput(
@@ -127,7 +121,6 @@ def policy_test(
 def policy_explain(
     spec: SpecFile,
     task_id: TaskId = None,
-    json_: Json = False,
 ) -> None:
     """Explain what the policies would decide about a spec now.
 
@@ -148,15 +141,14 @@ def policy_explain(
         frozen, assumed = _freezes_seen(wiring, question, assumed)
     decision = found.decision
     obligations = decision.obligations
-    if json_:
-        answer = {
-            "task_id": read.spec.id if read.prefix is None else None,
-            "decision": decision.as_json(),
-            "instead": list(found.instead),
-            "frozen": frozen,
-            "assumed": assumed,
-        }
-        typer.echo(output.to_json(answer))
+    answer = {
+        "task_id": read.spec.id if read.prefix is None else None,
+        "decision": decision.as_json(),
+        "instead": list(found.instead),
+        "frozen": frozen,
+        "assumed": assumed,
+    }
+    if output.print_for_program(answer):
         return
     facts = {"by": ", ".join(decision.rules) or "no rule"}
     if decision.reasons:

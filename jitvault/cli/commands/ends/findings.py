@@ -15,7 +15,7 @@ import typer
 
 from jitvault.cli import session
 from jitvault.cli.commands.installation.audit_status import checked_reason
-from jitvault.cli.options import Json, task_id
+from jitvault.cli.options import task_id
 from jitvault.cli.quiet import note
 from jitvault.cli.views import output
 from jitvault.cli.views.findings import print_findings
@@ -47,7 +47,6 @@ def list_(
     agent: Annotated[
         str | None, typer.Option("--agent", metavar="ENTITY", help="Only those of this agent, by entity id or name.")
     ] = None,
-    json_: Json = False,
 ) -> None:
     """List open findings with their numbers.
 
@@ -67,7 +66,7 @@ def list_(
     if not rows:
         session.check_knows_tasks(wiring, ledger)
     numbers = (str(row["id"]) for row in rows)
-    if not output.print_for_scripts({"findings": rows}, *numbers, as_json=json_):
+    if not output.print_for_scripts({"findings": rows}, *numbers):
         print_findings(rows, closed=all_)
         if not rows and not all_ and (closed := ledger.findings(closed=True, task_id=task, agent=entity)):
             note(f"{counted(len(closed), 'closed one')}: `jitvault findings list --all` also shows who closed it.")
@@ -82,7 +81,6 @@ def close(
     rule: Annotated[
         list[str] | None, typer.Option("--rule", metavar="RULE", help="All open ones of this rule. May be repeated.")
     ] = None,
-    json_: Json = False,
 ) -> None:
     """Close findings by number, by rule, or all of an agent's tasks.
 
@@ -110,7 +108,7 @@ def close(
         closed = worker.ledger.close_findings_by_number(wanted, closing)
     answer = {"agent": agent, "findings": wanted, "rules": rules, "closed": closed, **_recorded(closing)}
     whose = f" of {agent or ', '.join(rules)}" if agent or rules else ""
-    typer.echo(output.to_json(answer) if json_ else f"closed {counted(closed, 'finding')}{whose}, by {closing.name}")
+    output.print_lines(answer, f"closed {counted(closed, 'finding')}{whose}, by {closing.name}")
 
 
 def _closing(reason: str) -> tuple[WorkerContext, Closing]:

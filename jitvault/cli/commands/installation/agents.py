@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from jitvault.cli import session
-from jitvault.cli.options import Json
 from jitvault.cli.quiet import note
 from jitvault.cli.views import agents as views
 from jitvault.errors import InvalidInput, UsageError, error_of
@@ -82,7 +81,6 @@ def add(
         str,
         typer.Option(metavar="TTL", help="How long a token of its login lives: 60s to 2m.", rich_help_panel=_ROLE),
     ] = "2m",
-    json_: Json = False,
 ) -> None:
     """Register agents with their logins, their signing keys and their group.
 
@@ -136,7 +134,7 @@ def add(
     if not is_many and registered.failed:
         raise registered.failed[wanted[0]]
     print_added = views.print_all_added if is_many else views.print_added
-    print_added(registered, wiring.vault_command, as_json=json_)
+    print_added(registered, wiring.vault_command)
     for agent in [] if cidr else registered.agents:
         if agent.cidrs:
             # a binding that got lost would be noticed by nobody
@@ -149,24 +147,24 @@ def add(
         )
 
 
-def remove(name: Name, json_: Json = False) -> None:
+def remove(name: Name) -> None:
     """Remove an agent with its login and its entity.
 
     The worker ends what it holds. Its tokens are refused from now on.
 
     Example: jitvault agents remove churn-bot
     """
-    views.print_removed(agents.remove(_vault(), name), as_json=json_)
+    views.print_removed(agents.remove(_vault(), name))
 
 
-def list_(json_: Json = False) -> None:
+def list_() -> None:
     """List the agents with their logins.
 
     The list also shows what keeps one of them from acting, and what lets somebody else act for it.
 
     Example: jitvault agents list -o json
     """
-    views.print_agents(agents.listed(_vault()), as_json=json_)
+    views.print_agents(agents.listed(_vault()))
 
 
 def _names_in(path: Path | None) -> list[str]:

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from jitvault.cli import session
-from jitvault.cli.options import Json, seconds
+from jitvault.cli.options import seconds
 from jitvault.cli.quiet import note
 from jitvault.cli.views import output
 from jitvault.recovery.recover import plan as look
@@ -47,7 +47,6 @@ def ledger_recover(
             help="How long to try to end and confirm tasks.",
         ),
     ] = 120.0,
-    json_: Json = False,
 ) -> None:
     """Rebuild a lost ledger, or correct a restored one.
 
@@ -61,9 +60,7 @@ def ledger_recover(
     worker = wiring.worker
     found = look(worker) if plan else recover_ledger(worker, wait_s=wait, tell=note)
     report = as_json(found, wiring.vault_command)
-    if json_:
-        typer.echo(output.to_json(report))
-    else:
+    if not output.print_for_program(report):
         _show(output.console(), report, plan=plan)
     failure = outcome(found)
     if failure is not None:

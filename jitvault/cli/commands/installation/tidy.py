@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from jitvault.cli import session
-from jitvault.cli.options import Json, Yes, seconds
+from jitvault.cli.options import Yes, seconds
 from jitvault.cli.views.remains import print_remains
 from jitvault.documents.paths import REQUEST_LIFE
 from jitvault.errors import UsageError
@@ -32,7 +32,6 @@ def tidy(
     ] = 30 * 86_400.0,
     plan: Annotated[bool, typer.Option("--plan", help="Show what would be removed and remove nothing.")] = False,
     yes: Yes = False,
-    json_: Json = False,
 ) -> None:
     """Remove documents of old requests and finished tasks from Vault.
 
@@ -53,7 +52,7 @@ def tidy(
     removed = 0
     if found and not plan:
         if not yes:
-            print_remains(found, removed=None, as_json=False)
+            print_remains(found, removed=None)
             session.ask(f"Remove what is left of {counted(len(found), 'task')} from Vault?", done="nothing was removed")
         removed = provision.remove(vault, found)
-    print_remains(found, removed=removed, as_json=json_)
+    print_remains(found, removed=removed)

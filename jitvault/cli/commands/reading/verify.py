@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from jitvault.cli.options import Json
 from jitvault.cli.views import verification as view
 from jitvault.documents.trust import read_trust_file
 from jitvault.errors import InvalidInput, NotConfirmed, SecurityFinding, UsageError
@@ -61,7 +60,6 @@ def verify(
         Path | None,
         typer.Option("--status", metavar="FILE", help="What `jitvault status TASK -o json` printed, with its history."),
     ] = None,
-    json_: Json = False,
 ) -> None:
     """Verify a receipt offline, and say what was checked and what was not.
 
@@ -83,7 +81,7 @@ def verify(
     if found.outcome.problems:
         # whoever named another file by mistake must not read that the receipt does not hold
         _check_audit_logs(audit or ())
-    view.print_verified(found, as_json=json_)
+    view.print_verified(found)
     if found.outcome.holds is None:
         missing = ", ".join(one.name for one in found.outcome.not_made)
         raise NotConfirmed(

@@ -11,7 +11,6 @@ from jitvault.cli import published as fallback
 from jitvault.cli.lookups.end_rights import check_may_end
 from jitvault.cli.options import (
     DEFAULT_WAIT,
-    Json,
     Out,
     Reason,
     SpecFile,
@@ -59,7 +58,6 @@ def submit(
     task_id: TaskId = None,
     revise: Revise = False,
     wait: Wait = DEFAULT_WAIT,
-    json_: Json = False,
 ) -> None:
     """Sign a task spec and request a decision about it.
 
@@ -69,13 +67,13 @@ def submit(
     Example: jitvault submit task.yaml
     """
     wiring = session.open_session()
-    read = submit_spec(context, wiring, spec, task_id, revise=revise, as_json=json_)
+    read = submit_spec(context, wiring, spec, task_id, revise=revise)
     submitted = session.written_at(wiring, own_request(wiring, read.id, "submit"))
     signed = session.Signed(at=submitted, submitted=submitted)
     with naming_agents(wiring, read):
         document = session.wait_for_worker(wiring, read.id, lambda d: is_about(d, read, wiring), wait, signed)
     is_refused = document.state not in ("approved", "pending_approval")
-    render.print_decision(document, as_json=json_, is_refused=is_refused)
+    render.print_decision(document, is_refused=is_refused)
     raise_for(document)
 
 
@@ -92,7 +90,6 @@ def grant(
     queue: Queue = False,
     out: Out = None,
     wait: GrantWait = None,
-    json_: Json = False,
 ) -> None:
     """Issue a task's access, and print its wrapping token or who takes it.
 
@@ -106,31 +103,31 @@ def grant(
     """
     wiring = session.open_session()
     with output.new_file(out) as file:
-        read = _requested_spec(context, wiring, what, task_id, revise=revise, as_json=json_)
+        read = _requested_spec(context, wiring, what, task_id, revise=revise)
         set_interrupt_hint(context, render.when_interrupted(read, queue=queue))
         with naming_agents(wiring, read):
             request, document = request_grant(wiring, read, queue=queue, wait=wait)
         if request.queued_until is not None and request.is_open(document):
-            queue_view.print_queued(document, request.queued_until, out=file, as_json=json_)
+            queue_view.print_queued(document, request.queued_until, out=file)
             return
         request.check_not_refused(document)
-        raise_for(document, as_json=json_, waited=wait)
+        raise_for(document, is_grant=True, waited=wait)
         # what is delivered to the agent is taken by `unwrap`, also where the agent itself asked; --out says otherwise
         message = None if document.is_for_agent and file is None else inbox.message_for(wiring, document)
         if message is not None:
             # this process may have been suspended meanwhile, and the task may have been ended by others
             document = session.known(wiring, read.id)
-            raise_for(document, as_json=json_)
+            raise_for(document, is_grant=True)
         if message is None and file is not None:
             raise WrongState(f"task {read.id}: there is no wrapping token to write", hint=render.why_no_token(document))
-        render.print_grant(document, message, out=file, as_json=json_)
+        render.print_grant(document, message, out=file)
         if message is not None:
             # only now: a token that could not be printed has to stay in the inbox
             inbox.empty(wiring, document.task_id)
     session.check_findings(read.id, document.findings, end_reason=document.end_reason)
 
 
-def cancel(task: Task, reason: Reason = "", wait: Wait = DEFAULT_WAIT, json_: Json = False) -> None:
+def cancel(task: Task, reason: Reason = "", wait: Wait = DEFAULT_WAIT) -> None:
     """Cancel a task that has not been granted.
 
     Example: jitvault cancel count-orders --reason "not needed any more"
@@ -149,7 +146,7 @@ def cancel(task: Task, reason: Reason = "", wait: Wait = DEFAULT_WAIT, json_: Js
         ):
             sign_end(wiring.person, task, reason=None, note=reason)
         document = session.wait_for_worker(wiring, task, lambda d: d.state not in session.BEFORE, wait)
-    render.print_decision(document, as_json=json_)
+    render.print_decision(document)
 
 
 def _check_withdrawable(document: PublishedTask) -> None:
@@ -167,7 +164,7 @@ def _check_withdrawable(document: PublishedTask) -> None:
 
 
 def _requested_spec(
-    context: typer.Context, wiring: Wiring, what: str, task_id: str | None, *, revise: bool, as_json: bool
+    context: typer.Context, wiring: Wiring, what: str, task_id: str | None, *, revise: bool
 ) -> TaskSpec:
     """Return the spec that `grant` is about.
 
@@ -175,7 +172,7 @@ def _requested_spec(
     neither.
     """
     if is_spec(what):
-        return submit_spec(context, wiring, what, task_id, revise=revise, as_json=as_json)
+        return submit_spec(context, wiring, what, task_id, revise=revise)
     if task_id is not None:
         raise UsageError(
             f"--id names the task of a spec, and there is no file {what!a:.80}",

@@ -13,7 +13,7 @@ import typer
 
 from jitvault.cli import session
 from jitvault.cli.commands.installation.templates import found, named_values
-from jitvault.cli.options import Json, Out, SpecFile, TaskId, template_names
+from jitvault.cli.options import Out, SpecFile, TaskId, template_names
 from jitvault.cli.quiet import note
 from jitvault.cli.requests.spec_file import read_spec
 from jitvault.cli.views import output
@@ -213,7 +213,6 @@ def _say_next(left: Sequence[str], out: Path | None, command: str) -> None:
 def spec_check(
     spec: SpecFile,
     task_id: TaskId = None,
-    json_: Json = False,
 ) -> None:
     """Check a task spec and its templates.
 
@@ -228,4 +227,4 @@ def spec_check(
     for entry in read.spec.spec.access:
         template = wiring.templates[entry.template]
         fetches.append(Fetch(entry.template, template.resolve(entry.with_), data=template.spec.fill_data(entry.with_)))
-    print_spec_check(read.name, read.canonical(), fetches, as_json=json_)
+    print_spec_check(read.name, read.canonical(), fetches)
