@@ -11,6 +11,8 @@ from jitvault.cli.views.listing import Column, print_listing
 from jitvault.provision.agent_registration import Registered
 from jitvault.provision.agents import Agent
 
+_COLUMNS = (Column("agent"), Column("login"), Column("mount", spare=1), Column("subject"), Column("problems"))
+
 
 def print_agents(found: Sequence[Agent]) -> None:
     names = (agent.name for agent in found)
@@ -20,11 +22,7 @@ def print_agents(found: Sequence[Agent]) -> None:
     if not found:
         console.print("No agent is registered.")
         return
-    columns = [Column("agent"), Column("login"), Column("mount", spare=1), Column("subject"), Column("problems")]
-    rows = [
-        [agent.name, agent.kind or "not ours", agent.mount, agent.subject, "; ".join(agent.problems)] for agent in found
-    ]
-    print_listing(console, columns, rows)
+    print_listing(console, _COLUMNS, [_row(agent) for agent in found])
 
 
 def print_added(registered: Registered, command: str) -> None:
@@ -37,7 +35,14 @@ def print_added(registered: Registered, command: str) -> None:
         return
     console = output.console()
     console.print(f"{agent.name} is registered")
-    output.print_facts(console, _facts(agent))
+    facts = {
+        "entity": agent.entity,
+        "login": f"{agent.kind} at auth/{agent.mount}/",
+        "subject": agent.subject,
+        "from": ", ".join(agent.cidrs) or "any address",
+        "problems": "; ".join(agent.problems),
+    }
+    output.print_facts(console, facts)
     console.print("Set on its host, beside VAULT_ADDR:")
     # to be copied: no line is folded
     output.text("".join(f"  export {n}={shlex.quote(value)}\n" for n, value in agent.environment.items()), out=None)
@@ -53,11 +58,8 @@ def print_all_added(registered: Registered, command: str) -> None:
     shown = {"agents": agents, "failed": refused}
     if output.print_for_scripts(shown, *(agent.name for agent in agents)):
         return
-    columns = [Column("agent"), Column("login"), Column("mount", spare=1), Column("subject"), Column("problems")]
-    rows = [
-        [agent.name, agent.kind or "", agent.mount, agent.subject, "; ".join(agent.problems)] for agent in agents
-    ] + [[name, "", "", "", f"not registered: {error}"] for name, error in failed.items()]
-    print_listing(output.console(), columns, rows)
+    missing = [[name, "", "", "", f"not registered: {error}"] for name, error in failed.items()]
+    print_listing(output.console(), _COLUMNS, [*map(_row, agents), *missing])
     if any(agent.kind == "approle" for agent in agents):
         note(f"A secret id, once for each: {command} write -f -field=secret_id auth/MOUNT/role/AGENT/secret-id")
     if agents:
@@ -71,9 +73,5 @@ def print_removed(agent: Agent) -> None:
     console.print(f"{agent.name} is removed, with its login and its entity. The worker ends what it holds.")
 
 
-def _facts(agent: Agent) -> dict[str, str]:
-    facts = {"entity": agent.entity, "login": f"{agent.kind} at auth/{agent.mount}/", "subject": agent.subject}
-    facts["from"] = ", ".join(agent.cidrs) or "any address"
-    if agent.problems:
-        facts["problems"] = "; ".join(agent.problems)
-    return facts
+def _row(agent: Agent) -> list[str]:
+    return [agent.name, agent.kind or "not ours", agent.mount, agent.subject, "; ".join(agent.problems)]

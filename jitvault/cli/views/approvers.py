@@ -32,7 +32,9 @@ def print_approver(done: str, approver: Approver) -> None:
         return
     console = output.console()
     console.print(f"{approver.person} is {done}")
-    facts = {"entity": f"{approver.name or 'gone'} ({approver.entity})", "groups": ", ".join(approver.groups)}
-    if approver.problems:
-        facts["problems"] = ", ".join(approver.problems)
+    facts = {
+        "entity": f"{approver.name or 'gone'} ({approver.entity})",
+        "groups": ", ".join(approver.groups),
+        "problems": ", ".join(approver.problems),
+    }
     output.print_facts(console, facts)

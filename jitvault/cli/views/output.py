@@ -167,15 +167,16 @@ def warn(message: str) -> None:
     typer.echo(for_terminal(message, sys.stderr, rest="  "), err=True)
 
 
-def print_facts(console: Console, facts: Mapping[str, str], *, least: int = 0, mark: str = "") -> None:
-    """Print names and values in two columns.
+def print_facts(console: Console, facts: Mapping[str, str | None], *, least: int = 0, mark: str = "") -> None:
+    """Print names and values in two columns, without what has no value.
 
     Words are wrapped. An id, a digest or a command is never folded, so that it can be copied: one that does not fit
     beside its name is printed below it. `least` is the minimal width of the names. With `mark` each line of a value
-    begins with it, and everything is folded.
+    begins with it, and everything is folded; an empty one is shown as such.
     """
-    column = 2 + max(least, *map(len, facts)) + 2
-    for name, value in facts.items():
+    stated = {name: value or "" for name, value in facts.items() if value or mark}
+    column = 2 + max(least, *map(len, stated), 0) + 2
+    for name, value in stated.items():
         room = max(20, console.width - column)
         is_command = value.startswith("jitvault ")
         if not mark and (is_command or ID.fullmatch(value)) and len(value) > room:

@@ -69,18 +69,17 @@ def print_decision(document: PublishedTask, *, is_refused: bool = False) -> None
     console.print(f"Task {task} is", output.coloured(state))
     least = len("missing")
     output.print_facts(console, {"digest": document.digest}, least=least)
-    if is_refused and sys.stdout.isatty() and sys.stderr.isatty():
-        for one in uncounted(document.refused):
-            output.print_facts(console, {"refused": one}, least=least)
-        return
-    missing = []
-    if document.missing:
-        missing.append({"waiting": f"for {missing_approvals(document.missing)}"})
-        missing.append({"ask": ask_approvers(task, document.missing)})
-    absent = [{"refused": one} for one in uncounted(document.refused)]
-    because = [{"because": document.why_denied}] if document.why_denied else []
-    for fact in (*missing, *absent, *because, {"next": shown["next"]}):
-        output.print_facts(console, fact, least=least)
+    is_said_by_error = is_refused and sys.stdout.isatty() and sys.stderr.isatty()
+    if document.missing and not is_said_by_error:
+        missing = {
+            "waiting": f"for {missing_approvals(document.missing)}",
+            "ask": ask_approvers(task, document.missing),
+        }
+        output.print_facts(console, missing, least=least)
+    for one in uncounted(document.refused):
+        output.print_facts(console, {"refused": one}, least=least)
+    if not is_said_by_error:
+        output.print_facts(console, {"because": document.why_denied, "next": shown["next"]}, least=least)
 
 
 def next_step(document: PublishedTask) -> str | None:

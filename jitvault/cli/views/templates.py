@@ -67,24 +67,24 @@ def print_template(
             "ttl": f"{spec['ttl']}, window at most {spec['max_window']}, wrapping {spec['wrap_ttl']}",
             "leases": f"at most {spec['lease_budget']} a task",
             "proof": f"{spec['confirm']}" + (f" (probe {spec['probe']})" if "probe" in spec else ""),
-            **({"why": f"not proven by the target: {spec['confirm_why']}"} if "confirm_why" in spec else {}),
-            **_accepted_after(spec),
-            **({"verifiers": ", ".join(spec["verifiers"])} if "verifiers" in spec else {}),
-            **({"check": check} if check else {}),
-            **({"remarks": "; ".join(remarks)} if remarks else {}),
+            "why": f"not proven by the target: {spec['confirm_why']}" if "confirm_why" in spec else "",
+            "after end": _accepted_after(spec),
+            "verifiers": ", ".join(spec.get("verifiers", ())),
+            "check": check,
+            "remarks": "; ".join(remarks),
             "reads": ", ".join(paths),
-            **({"connects": "; ".join(connections)} if connections else {}),
-            **({"sends": output.pairs(spec["data"])} if "data" in spec else {}),
+            "connects": "; ".join(connections),
+            "sends": output.pairs(spec.get("data", {})),
         },
     )
 
 
-def _accepted_after(spec: Mapping[str, Any]) -> dict[str, str]:
+def _accepted_after(spec: Mapping[str, Any]) -> str:
     """Return for how long others may accept a certificate after its end."""
     if _AFTER not in spec:
-        return {}
+        return ""
     after_s, ttl_s = (parse_duration(spec[name]) // _SECOND for name in (_AFTER, "ttl"))
-    return {"after end": describe_acceptance(after_s, ttl_s)}
+    return describe_acceptance(after_s, ttl_s)
 
 
 def print_outcomes(name: str, found: Sequence[Outcome]) -> None:

@@ -79,7 +79,7 @@ def policy_check(
             "rules": f"{permits} permit, {len(rules) - permits} forbid",
             "groups": ", ".join(sorted(found.groups)) or "none",
             "policies": found.digest,
-            **({"idle": "; ".join(f"{rule}: {why}" for rule, why in found.idle.items())} if found.idle else {}),
+            "idle": "; ".join(f"{rule}: {why}" for rule, why in found.idle.items()),
         }
         console = output.console()
         console.print("The policy set is valid")
@@ -150,9 +150,7 @@ def policy_explain(
     }
     if output.print_for_program(answer):
         return
-    facts = {"by": ", ".join(decision.rules) or "no rule"}
-    if decision.reasons:
-        facts["because"] = "; ".join(decision.reasons)
+    facts = {"by": ", ".join(decision.rules) or "no rule", "because": "; ".join(decision.reasons)}
     facts |= obligation_facts(obligations) if decision.permitted else {}
     if not decision.permitted:
         facts["needed"] = "; or ".join(found.instead) or "other policies: no single change of the request is enough"

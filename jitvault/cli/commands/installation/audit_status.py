@@ -125,18 +125,16 @@ def _show(found: Mapping[str, Any]) -> None:
         console.print("Whether the audit stream is trusted is", output.coloured("unknown", _COLOURS[state]))
     else:
         console.print("The audit stream is", output.coloured(state, _COLOURS[state]))
-    facts = {}
+    facts: dict[str, str] = {}
     if found["lag_ms"] is not None:
         facts["lag"] = f"{found['lag_ms']} ms from a request to its line here"
         facts["clock"] = _clock(found["skew_ms"])
-    if found["why"]:
-        facts["because"] = found["why"]
+    facts["because"] = found["why"]
     if found["frozen"]:
         facts["frozen"] = f"since {output.readable(found['frozen']['at'])}: {found['frozen']['why']}"
     if found["not_kept"]:
         facts["not kept"] = _not_kept(found["not_kept"])
-    if facts:
-        output.print_facts(console, facts)
+    output.print_facts(console, facts)
     for source in found["sources"]:
         _show_source(console, source)
 

@@ -76,11 +76,9 @@ def _show(console: Console, report: Mapping[str, Any], *, plan: bool) -> None:
     facts = {
         "files": f"{sources}: {files['lines']:,} lines, {files['tokens']} task tokens were issued",
         "since": output.readable(files["since"]) if files["since"] else "no line that matters",
+        "missing": f"{len(files['gaps'])} gaps, the first: {files['gaps'][0]}" if files["gaps"] else "",
+        "unread": "; ".join(files["unread"]),
     }
-    if files["gaps"]:
-        facts["missing"] = f"{len(files['gaps'])} gaps, the first: {files['gaps'][0]}"
-    if files["unread"]:
-        facts["unread"] = "; ".join(files["unread"])
     line("What would be done" if plan else "What was found and done")
     output.print_facts(console, facts)
     counts = Counter(task["fate"] for task in report["tasks"])
