@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -150,6 +150,26 @@ def seconds(*, least: float = 0, most: float | None = None) -> Callable[[str | f
     return read
 
 
+def duration(
+    name: str,
+    meaning: str,
+    *,
+    shown: str | None = None,
+    least: float = 0,
+    most: float | None = None,
+    panel: str | None = None,
+) -> Any:
+    """Return the option of a duration in seconds; `shown` is its default as it is typed."""
+    return typer.Option(
+        name,
+        metavar="DURATION",
+        parser=seconds(least=least, most=most),
+        show_default=shown or True,
+        help=meaning,
+        rich_help_panel=panel,
+    )
+
+
 def template_names(incomplete: str) -> list[str]:
     """Return the access templates whose names begin so, for a shell.
 
@@ -171,14 +191,7 @@ Quiet = Annotated[
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")]
 Wait = Annotated[
-    float,
-    typer.Option(
-        "--wait",
-        metavar="DURATION",
-        parser=seconds(most=86_400),
-        show_default="30s",
-        help="How long to try, or to wait for a worker (exit code 13).",
-    ),
+    float, duration("--wait", "How long to try, or to wait for a worker (exit code 13).", shown="30s", most=86_400)
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 OfAgent = Annotated[
@@ -199,12 +212,11 @@ APPROVAL_WAIT = 1800.0
 
 ApprovalWait = Annotated[
     float,
-    typer.Option(
+    duration(
         "--wait",
-        metavar="DURATION",
-        parser=seconds(most=86_400),
-        show_default="30m",
-        help="How long to wait for the approvals of a SPEC; a TASK has to be granted already.",
+        "How long to wait for the approvals of a SPEC; a TASK has to be granted already.",
+        shown="30m",
+        most=86_400,
     ),
 ]
 

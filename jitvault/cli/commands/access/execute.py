@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -26,7 +27,7 @@ from jitvault.cli.options import (
     ApprovalWait,
     TaskId,
     TaskOrSpec,
-    seconds,
+    duration,
     set_exit_code,
     set_hint_task,
     set_program_ended,
@@ -35,8 +36,9 @@ from jitvault.errors import InvalidInput, NotFound, UsageError
 
 NOT_EXECUTABLE, NOT_FOUND = 126, 127
 _MAX_ENV_FILE = 1_000_000
-_GETS = "What it gets"
+_gets = partial(typer.Option, rich_help_panel="What it gets")
 _ENDS = "How it ends"
+_ends = partial(typer.Option, rich_help_panel=_ENDS)
 
 
 class OnChange(StrEnum):
@@ -58,53 +60,27 @@ def execute(
     context: typer.Context,
     what: TaskOrSpec,
     command: Annotated[list[str], typer.Argument(metavar="-- CMD...", help="The program and its arguments.")],
-    env: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=TEMPLATE.FIELD", help="A variable of the program.", rich_help_panel=_GETS),
-    ] = None,
+    env: Annotated[list[str] | None, _gets(metavar="NAME=TEMPLATE.FIELD", help="A variable of the program.")] = None,
     file: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=TEMPLATE.FIELD", help="A file in memory; NAME has its path.", rich_help_panel=_GETS),
+        list[str] | None, _gets(metavar="NAME=TEMPLATE.FIELD", help="A file in memory; NAME has its path.")
     ] = None,
     env_file: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Lines NAME=VALUE; VALUE can be jit://TEMPLATE/FIELD.", rich_help_panel=_GETS
-        ),
+        Path | None, _gets(metavar="FILE", help="Lines NAME=VALUE; VALUE can be jit://TEMPLATE/FIELD.")
     ] = None,
     preset: Annotated[
-        list[str] | None,
-        typer.Option(metavar="postgres", help="PGHOST, PGUSER, PGPASSFILE …, DATABASE_URL.", rich_help_panel=_GETS),
+        list[str] | None, _gets(metavar="postgres", help="PGHOST, PGUSER, PGPASSFILE …, DATABASE_URL.")
     ] = None,
-    pristine: Annotated[
-        bool, typer.Option("--pristine", help="None of this shell's variables but PATH, HOME …", rich_help_panel=_GETS)
-    ] = False,
-    mask: Annotated[
-        Mask,
-        typer.Option(help="Replace secrets in its output; auto: unless that is a terminal.", rich_help_panel=_GETS),
-    ] = Mask.AUTO,
+    pristine: Annotated[bool, _gets("--pristine", help="None of this shell's variables but PATH, HOME …")] = False,
+    mask: Annotated[Mask, _gets(help="Replace secrets in its output; auto: unless that is a terminal.")] = Mask.AUTO,
     task_id: TaskId = None,
     wait: ApprovalWait = APPROVAL_WAIT,
-    stop_signal: Annotated[
-        str, typer.Option(metavar="NAME", help="The signal when the task is over.", rich_help_panel=_ENDS)
-    ] = "TERM",
+    stop_signal: Annotated[str, _ends(metavar="NAME", help="The signal when the task is over.")] = "TERM",
     stop_timeout: Annotated[
-        float,
-        typer.Option(
-            "--stop-timeout",
-            metavar="DURATION",
-            parser=seconds(most=3600),
-            show_default="30s",
-            help="How long after it SIGKILL follows.",
-            rich_help_panel=_ENDS,
-        ),
+        float, duration("--stop-timeout", "How long after it SIGKILL follows.", shown="30s", most=3600, panel=_ENDS)
     ] = 30.0,
     on_change: Annotated[
         OnChange,
-        typer.Option(
-            help="Where more time comes with another token: restart the program with it, or let it go on without.",
-            rich_help_panel=_ENDS,
-        ),
+        _ends(help="Where more time comes with another token: restart the program with it, or let it go on without."),
     ] = OnChange.IGNORE,
     mcp_server: Annotated[
         int | None, typer.Option("--mcp-server", metavar="PID", hidden=True, help="Serve this `jitvault mcp`.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -18,8 +19,8 @@ from jitvault.provision.agent_login import AgentLogin, Kind, agent_login
 from jitvault.provision.agent_registration import add as add_agents
 from jitvault.vault.client import Vault
 
-_WAY = "How it proves who it is"
-_ROLE = "Its role in Vault"
+_way = partial(typer.Option, rich_help_panel="How it proves who it is")
+_role = partial(typer.Option, rich_help_panel="Its role in Vault")
 _MAX_FILE = 1_000_000
 _NAME = "{name}"
 
@@ -35,52 +36,24 @@ def add(
         Path | None,
         typer.Option("--names", metavar="FILE", help="A file with more names, one a line; - for standard input."),
     ] = None,
-    spiffe_id: Annotated[
-        str | None,
-        typer.Option(metavar="SPIFFE-ID", help="By a JWT-SVID with this SPIFFE id.", rich_help_panel=_WAY),
-    ] = None,
+    spiffe_id: Annotated[str | None, _way(metavar="SPIFFE-ID", help="By a JWT-SVID with this SPIFFE id.")] = None,
     kubernetes: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAMESPACE/SERVICEACCOUNT",
-            help="By the JWT of this Kubernetes service account.",
-            rich_help_panel=_WAY,
-        ),
+        str | None, _way(metavar="NAMESPACE/SERVICEACCOUNT", help="By the JWT of this Kubernetes service account.")
     ] = None,
     github: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ORG/REPO:ENVIRONMENT",
-            help="By the JWT of a GitHub Actions job in this environment.",
-            rich_help_panel=_WAY,
-        ),
+        str | None, _way(metavar="ORG/REPO:ENVIRONMENT", help="By the JWT of a GitHub Actions job in this environment.")
     ] = None,
-    cert_cn: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="By a TLS certificate with this common name.", rich_help_panel=_WAY),
-    ] = None,
-    approle: Annotated[
-        bool, typer.Option("--approle", help="By a role id and a secret id.", rich_help_panel=_WAY)
-    ] = False,
+    cert_cn: Annotated[str | None, _way(metavar="NAME", help="By a TLS certificate with this common name.")] = None,
+    approle: Annotated[bool, _way("--approle", help="By a role id and a secret id.")] = False,
     mount: Annotated[
-        str | None,
-        typer.Option(metavar="PATH", help="The auth method: jwt, cert or approle by default.", rich_help_panel=_ROLE),
+        str | None, _role(metavar="PATH", help="The auth method: jwt, cert or approle by default.")
     ] = None,
-    audience: Annotated[
-        str, typer.Option(metavar="AUDIENCE", help="The only audience of its JWT.", rich_help_panel=_ROLE)
-    ] = "vault",
-    ca: Annotated[
-        Path | None,
-        typer.Option("--ca", metavar="FILE", help="The CA of its certificate, PEM.", rich_help_panel=_ROLE),
-    ] = None,
+    audience: Annotated[str, _role(metavar="AUDIENCE", help="The only audience of its JWT.")] = "vault",
+    ca: Annotated[Path | None, _role("--ca", metavar="FILE", help="The CA of its certificate, PEM.")] = None,
     cidr: Annotated[
-        list[str] | None,
-        typer.Option(metavar="CIDR", help="A network that it logs in from. May be repeated.", rich_help_panel=_ROLE),
+        list[str] | None, _role(metavar="CIDR", help="A network that it logs in from. May be repeated.")
     ] = None,
-    ttl: Annotated[
-        str,
-        typer.Option(metavar="TTL", help="How long a token of its login lives: 60s to 2m.", rich_help_panel=_ROLE),
-    ] = "2m",
+    ttl: Annotated[str, _role(metavar="TTL", help="How long a token of its login lives: 60s to 2m.")] = "2m",
 ) -> None:
     """Register agents with their logins, their signing keys and their group.
 

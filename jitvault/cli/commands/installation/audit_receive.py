@@ -22,7 +22,7 @@ from jitvault.audit.receivers.http_device import Endpoint, HttpReceiver
 from jitvault.audit.receivers.receiver import Notices, Receiver
 from jitvault.audit.receivers.socket_device import Address, SocketReceiver
 from jitvault.audit.receivers.stdin import StreamReceiver
-from jitvault.cli.options import seconds
+from jitvault.cli.options import duration
 from jitvault.cli.quiet import is_for_program, note
 from jitvault.errors import UsageError
 
@@ -60,13 +60,7 @@ ClientCa = Annotated[
 ]
 Keep = Annotated[
     float,
-    typer.Option(
-        "--keep",
-        metavar="DURATION",
-        parser=seconds(least=1, most=30 * 86_400),
-        show_default="7d",
-        help="How long to keep the files of senders that are gone.",
-    ),
+    duration("--keep", "How long to keep the files of senders that are gone.", shown="7d", least=1, most=30 * 86_400),
 ]
 
 

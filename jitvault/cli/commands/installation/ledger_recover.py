@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from jitvault.cli import session
-from jitvault.cli.options import seconds
+from jitvault.cli.options import duration
 from jitvault.cli.quiet import note
 from jitvault.cli.views import output
 from jitvault.recovery.recover import plan as look
@@ -37,16 +37,7 @@ _SHOWN = ("contradicts", "ending", "goes_on")
 
 def ledger_recover(
     plan: Annotated[bool, typer.Option("--plan", help="Show what would be recovered, and change nothing.")] = False,
-    wait: Annotated[
-        float,
-        typer.Option(
-            "--wait",
-            metavar="DURATION",
-            parser=seconds(),
-            show_default="2m",
-            help="How long to try to end and confirm tasks.",
-        ),
-    ] = 120.0,
+    wait: Annotated[float, duration("--wait", "How long to try to end and confirm tasks.", shown="2m")] = 120.0,
 ) -> None:
     """Rebuild a lost ledger, or correct a restored one.
 

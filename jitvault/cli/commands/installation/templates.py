@@ -15,7 +15,7 @@ import typer
 
 from jitvault.cli import session
 from jitvault.cli.folding import wrapped
-from jitvault.cli.options import Template, seconds
+from jitvault.cli.options import Template, duration
 from jitvault.cli.quiet import is_for_program, is_quiet, note
 from jitvault.cli.views.output import warn
 from jitvault.cli.views.templates import print_outcome, print_outcomes, print_template, print_templates
@@ -98,12 +98,12 @@ def templates_check(
     ] = None,
     patience: Annotated[
         float,
-        typer.Option(
+        duration(
             "--patience",
-            metavar="DURATION",
-            parser=seconds(least=1, most=30 * 86_400),
-            show_default="10m",
-            help="How long to wait until servers refuse a revoked certificate.",
+            "How long to wait until servers refuse a revoked certificate.",
+            shown="10m",
+            least=1,
+            most=30 * 86_400,
         ),
     ] = 600.0,
 ) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from jitvault.cli import session
-from jitvault.cli.options import Yes, seconds
+from jitvault.cli.options import Yes, duration
 from jitvault.cli.views.remains import print_remains
 from jitvault.documents.paths import REQUEST_LIFE
 from jitvault.errors import UsageError
@@ -20,16 +20,8 @@ from jitvault.provision import tidy as provision
 
 
 def tidy(
-    older_than: Annotated[
-        float,
-        typer.Option(
-            "--older-than",
-            metavar="DURATION",
-            parser=seconds(),
-            show_default="30d",
-            help="Keep what is younger; at least 7d.",
-        ),
-    ] = 30 * 86_400.0,
+    older_than: Annotated[float, duration("--older-than", "Keep what is younger; at least 7d.", shown="30d")] = 30
+    * 86_400.0,
     plan: Annotated[bool, typer.Option("--plan", help="Show what would be removed and remove nothing.")] = False,
     yes: Yes = False,
 ) -> None:

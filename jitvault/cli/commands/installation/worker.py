@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from jitvault.cli.options import seconds
+from jitvault.cli.options import duration
 from jitvault.errors import InvalidInput, JitvaultError
 from jitvault.formats.time_window import parse_seconds
 from jitvault.memory_protection import keep_private
@@ -52,14 +52,7 @@ def worker(
         bool, typer.Option("--once", help="Do everything that is due now, and end: for a host without a daemon.")
     ] = False,
     wait: Annotated[
-        float,
-        typer.Option(
-            "--wait",
-            metavar="DURATION",
-            parser=seconds(least=1, most=86_400),
-            show_default="60s",
-            help="How long --once works at most (exit code 13).",
-        ),
+        float, duration("--wait", "How long --once works at most (exit code 13).", shown="60s", least=1, most=86_400)
     ] = 60.0,
 ) -> None:
     """Run the lifecycle of all tasks until Ctrl-C or SIGTERM.

@@ -17,7 +17,7 @@ from jitvault.cli.options import (
     Task,
     TaskId,
     Wait,
-    seconds,
+    duration,
     set_hint_task,
     set_interrupt_hint,
 )
@@ -41,12 +41,11 @@ Queue = Annotated[
 ]
 GrantWait = Annotated[
     float | None,
-    typer.Option(
+    duration(
         "--wait",
-        metavar="DURATION",
-        parser=seconds(most=86_400),
-        help="Wait that long for approvals and for the window to begin, and take the token then. Without it the "
+        "Wait that long for approvals and for the window to begin, and take the token then. Without it the "
         "command waits 30s for a worker, and for nothing else.",
+        most=86_400,
     ),
 ]
 Revise = Annotated[bool, typer.Option("--revise", help="Replace the task's spec with this one, as a new revision.")]
