@@ -83,10 +83,10 @@ def execute(
         _ends(help="Where more time comes with another token: restart the program with it, or let it go on without."),
     ] = OnChange.IGNORE,
     mcp_server: Annotated[
-        int | None, typer.Option("--mcp-server", metavar="PID", hidden=True, help="Serve this `jitvault mcp`.")
+        int | None, typer.Option(metavar="PID", hidden=True, help="Serve this `jitvault mcp`.")
     ] = None,
     mcp_secrets: Annotated[
-        int | None, typer.Option("--mcp-secrets", metavar="FD", hidden=True, help="Ask here for its secrets.")
+        int | None, typer.Option(metavar="FD", hidden=True, help="Ask here for its secrets.")
     ] = None,
 ) -> None:
     """Run a program with a task's access, then give the access back.

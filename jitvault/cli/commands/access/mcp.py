@@ -31,9 +31,7 @@ def mcp(
     ] = None,
     tool: Annotated[
         list[str] | None,
-        typer.Option(
-            "--tool", metavar="NAME", help="A program that a model may ask to run; any without it. May be repeated."
-        ),
+        typer.Option(metavar="NAME", help="A program that a model may ask to run; any without it. May be repeated."),
     ] = None,
     wait: Annotated[
         float, duration("--wait", "How long a request waits for approvals.", shown="30m", most=86_400)

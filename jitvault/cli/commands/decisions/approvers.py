@@ -17,14 +17,10 @@ Who = Annotated[str, typer.Argument(metavar="ENTITY", help="The Vault entity's n
 
 def add(
     who: Who,
-    person: Annotated[
-        str, typer.Option("--person", metavar="WHO", help="The person, for example by their mail address.")
-    ],
+    person: Annotated[str, typer.Option(metavar="WHO", help="The person, for example by their mail address.")],
     group: Annotated[
         list[str] | None,
-        typer.Option(
-            "--group", metavar="GROUP", help="A group of approvers, jitvault-approvers by default. May be repeated."
-        ),
+        typer.Option(metavar="GROUP", help="A group of approvers, jitvault-approvers by default. May be repeated."),
     ] = None,
 ) -> None:
     """Register an approver with their groups and their signing key.

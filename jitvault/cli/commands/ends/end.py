@@ -66,9 +66,9 @@ def complete(task: Task, wait: Wait = DEFAULT_WAIT) -> None:
 
 def revoke(
     task: Annotated[str | None, typer.Argument(metavar="TASK", help="The task's id.", callback=task_id)] = None,
-    agent: Annotated[str, typer.Option("--agent", help="End every task of this agent (its name or entity id).")] = "",
-    template: Annotated[str, typer.Option("--template", help="End every task that uses this template.")] = "",
-    owner: Annotated[str, typer.Option("--owner", help="End every task of this owner (its name or entity id).")] = "",
+    agent: Annotated[str, typer.Option(help="End every task of this agent (its name or entity id).")] = "",
+    template: Annotated[str, typer.Option(help="End every task that uses this template.")] = "",
+    owner: Annotated[str, typer.Option(help="End every task of this owner (its name or entity id).")] = "",
     all_: Annotated[
         bool, typer.Option("--all", help="End every task, and revoke every token of jitvault's roles.")
     ] = False,

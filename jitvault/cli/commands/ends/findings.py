@@ -41,11 +41,9 @@ Agent = Annotated[str | None, typer.Option("--agent", metavar="NAME", help="The 
 
 def list_(
     all_: Annotated[bool, typer.Option("--all", help="List closed findings as well.")] = False,
-    task: Annotated[
-        str | None, typer.Option("--task", metavar="TASK", help="Only those of this task.", callback=task_id)
-    ] = None,
+    task: Annotated[str | None, typer.Option(metavar="TASK", help="Only those of this task.", callback=task_id)] = None,
     agent: Annotated[
-        str | None, typer.Option("--agent", metavar="ENTITY", help="Only those of this agent, by entity id or name.")
+        str | None, typer.Option(metavar="ENTITY", help="Only those of this agent, by entity id or name.")
     ] = None,
 ) -> None:
     """List open findings with their numbers.
@@ -79,7 +77,7 @@ def close(
     ] = None,
     agent: Agent = None,
     rule: Annotated[
-        list[str] | None, typer.Option("--rule", metavar="RULE", help="All open ones of this rule. May be repeated.")
+        list[str] | None, typer.Option(metavar="RULE", help="All open ones of this rule. May be repeated.")
     ] = None,
 ) -> None:
     """Close findings by number, by rule, or all of an agent's tasks.

@@ -42,7 +42,7 @@ Owner = Annotated[str, typer.Option("--owner", help="Tasks of this owner (its na
 
 
 def freeze(
-    reason: Annotated[str, typer.Option("--reason", help="The reason. Those who are refused read it.")],
+    reason: Annotated[str, typer.Option(help="The reason. Those who are refused read it.")],
     agent: Agent = "",
     template: Template = "",
     owner: Owner = "",
@@ -118,7 +118,7 @@ def _check_ended(wiring: Wiring, scope: Scope, ended: Mapping[str, str], wait: f
 
 
 def unfreeze(
-    reason: Annotated[str, typer.Option("--reason", help="Why it is safe again. Vault or the ledger keeps it.")],
+    reason: Annotated[str, typer.Option(help="Why it is safe again. Vault or the ledger keeps it.")],
     agent: Agent = "",
     template: Template = "",
     owner: Owner = "",

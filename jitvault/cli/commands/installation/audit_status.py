@@ -50,7 +50,7 @@ def audit_status() -> None:
 
 
 def audit_accept(
-    reason: Annotated[str, typer.Option("--reason", help="What was lost, and why it will not happen again.")],
+    reason: Annotated[str, typer.Option(help="What was lost, and why it will not happen again.")],
 ) -> None:
     """Accept that audit lines were lost, after you have repaired the cause.
 

@@ -116,9 +116,7 @@ def edited_or_restored(found: ChainCheck, missing: Sequence[str]) -> SecurityFin
 
 
 def ledger_copy(
-    to: Annotated[
-        str, typer.Option("--to", metavar="URL", help="An empty database, or a path. It is created if needed.")
-    ],
+    to: Annotated[str, typer.Option(metavar="URL", help="An empty database, or a path. It is created if needed.")],
 ) -> None:
     """Copy the whole ledger into an empty database, and verify the copy.
 

@@ -19,7 +19,6 @@ def export_keys(
     worker: Annotated[
         list[str] | None,
         typer.Option(
-            "--worker",
             metavar="NAME",
             help=f"The name of an entity that the worker logs in as, {_INIT_MAKES} by default. It can be repeated.",
         ),
@@ -27,7 +26,6 @@ def export_keys(
     pki: Annotated[
         list[str] | None,
         typer.Option(
-            "--pki",
             metavar="MOUNT",
             help="A mount of the PKI engine whose issuers are trusted about its certificates. It can be repeated.",
         ),

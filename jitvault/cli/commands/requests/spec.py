@@ -54,20 +54,17 @@ def spec_new(
         str,
         typer.Argument(metavar="TEMPLATE", help="The access template to ask for.", autocompletion=template_names),
     ],
-    agent: Annotated[
-        str | None, typer.Option("--agent", metavar="NAME", help="The Vault entity that uses the access.")
-    ] = None,
+    agent: Annotated[str | None, typer.Option(metavar="NAME", help="The Vault entity that uses the access.")] = None,
     owner: Annotated[
         str | None,
         typer.Option(
-            "--owner",
             metavar="NAME",
             help="The Vault entity that answers for the data; by default the template's owner.",
         ),
     ] = None,
     intent: Annotated[
         str | None,
-        typer.Option("--intent", metavar="TEXT", help="What the agent will do and why, in words that approvers read."),
+        typer.Option(metavar="TEXT", help="What the agent will do and why, in words that approvers read."),
     ] = None,
     with_: Annotated[
         list[str] | None,
@@ -82,7 +79,6 @@ def spec_new(
     criticality: Annotated[
         str | None,
         typer.Option(
-            "--criticality",
             metavar="LEVEL",
             autocompletion=_completing(_LEVELS),
             help="How much harm the task could do: low, medium, high or critical; by default the template's tier.",
@@ -91,7 +87,6 @@ def spec_new(
     deliver: Annotated[
         str | None,
         typer.Option(
-            "--deliver",
             metavar="WHOM",
             autocompletion=_completing(_DELIVERIES),
             help="Whose inbox gets the wrapping token: agent, the default, or requester.",
@@ -100,7 +95,6 @@ def spec_new(
     tool: Annotated[
         list[str] | None,
         typer.Option(
-            "--tool",
             metavar="NAME",
             help="A program that the agent will run; any without it. Approvers read it. May be repeated.",
         ),
