@@ -6,7 +6,7 @@ The abilities are to grant access, to revoke it and to prove its end. A check th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, TypeAlias, TypeVar
@@ -78,6 +78,10 @@ class About:
 
     def fail(self, seen: str, mend: str) -> Check:
         return Check(self, Status.FAIL, seen, mend)
+
+    def judged(self, wrong: Sequence[str], mend: str, fine: str) -> Check:
+        """Return a failure that lists what is wrong, or `fine` where nothing is."""
+        return self.fail(listed(wrong), mend) if wrong else self.ok(fine)
 
     def skipped(self, unknown: Unknown) -> Check:
         return Check(self, Status.SKIPPED, unknown.why, unknown.mend)
