@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any, TypeAlias, TypeVar
 
 from jitvault.errors import JitvaultError
+from jitvault.formats.plural import listed
 
 T = TypeVar("T")
 
@@ -136,10 +137,3 @@ def counts(checks: Iterable[Check]) -> dict[str, int]:
     """Return how many checks have each status."""
     states = [check.status for check in checks]
     return {status.value: states.count(status) for status in Status}
-
-
-def listed(names: Iterable[str], most: int = 3) -> str:
-    """Return the first `most` names in one line, and how many more there are."""
-    names = tuple(names)
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

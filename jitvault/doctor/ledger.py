@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from jitvault.doctor.check import Ability, About, Check, Known, Unknown, listed
+from jitvault.doctor.check import Ability, About, Check, Known, Unknown
 from jitvault.errors import LedgerUnavailable, NotConfirmed, OlderRules, SecurityFinding, WaitTimedOut
-from jitvault.formats.plural import counted
+from jitvault.formats.plural import counted, listed
 from jitvault.formats.server_product import Product, another_server
 from jitvault.model.ledger_facts import Finding, LedgerFacts, LedgerLogin, Room
 from jitvault.model.rules_generation import GENERATION

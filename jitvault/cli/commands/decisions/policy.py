@@ -30,8 +30,8 @@ from jitvault.lifecycle.requests.freezes import freezes_covering_request, freeze
 from jitvault.model.decision_input import DecisionInput
 from jitvault.model.spec import TaskSpec
 from jitvault.policy.cases import Outcome, parse_cases
-from jitvault.policy.compared_literals import networks_named
 from jitvault.policy.decision import AGENTS, OPERATORS, Obligations
+from jitvault.policy.named_in_conditions import networks_named
 from jitvault.policy.question import Principal
 from jitvault.wiring import Wiring
 

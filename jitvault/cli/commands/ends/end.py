@@ -18,12 +18,12 @@ from jitvault.cli import quiet, session
 from jitvault.cli.ends.end_unproven import not_confirmed, why_unfinished
 from jitvault.cli.ends.kill_switch import revoke_scope
 from jitvault.cli.ends.without_worker import end_without_worker
-from jitvault.cli.lookups.end_rights import check_may_end
+from jitvault.cli.lookups.end_rights import check_may_end, sign_end_of
 from jitvault.cli.options import DEFAULT_WAIT, Reason, Task, Wait, Yes, task_id
 from jitvault.cli.views import task as render
 from jitvault.cli.views.output import warn
 from jitvault.documents.illegible import illegible
-from jitvault.documents.paths import ANYONE, request_path
+from jitvault.documents.paths import request_path
 from jitvault.documents.proof import Proof
 from jitvault.documents.published_task import ILLEGIBLE, IllegibleDocument, PublishedTask
 from jitvault.errors import (
@@ -36,7 +36,6 @@ from jitvault.errors import (
     WaitTimedOut,
     WrongState,
 )
-from jitvault.lifecycle.requests.sign import sign_end
 from jitvault.lifecycle.revocation.without_ledger import RevocationCount, revoke_without_ledger
 from jitvault.model.scope import Scope
 from jitvault.model.states import EndReason
@@ -168,12 +167,8 @@ def _ended(wiring: Wiring, task: str, done: Collection[str], wait: float, *, bef
 
 def _sign(wiring: Wiring, document: PublishedTask | IllegibleDocument, reason: Any, *, note: str, force: bool) -> None:
     """Sign the end of a task. Raises Denied for who may not end it."""
-    task = document.task_id
     check_may_end(wiring, document, force=force)
-    with session.signing(
-        f"end task {task}", "operators and the task's agent", writes=request_path(ANYONE, task, "end")
-    ):
-        sign_end(wiring.person, task, reason=reason, note=note, force=force)
+    sign_end_of(wiring, document.task_id, reason, note, force=force)
 
 
 def _note_without_reason(reason: Any, note: str) -> None:
@@ -226,10 +221,7 @@ def _withdrawn(wiring: Wiring, task: str, note: str, wait: float) -> PublishedTa
         return None
     if isinstance(document, PublishedTask):
         check_may_end(wiring, document)
-    with session.signing(
-        f"end task {task}", "operators and the task's agent", writes=request_path(ANYONE, task, "end")
-    ):
-        sign_end(wiring.person, task, reason=EndReason.OPERATOR, note=note)
+    sign_end_of(wiring, task, EndReason.OPERATOR, note)
     signed = session.Signed(at=session.written_at(wiring, request_path(wiring.person.entity, task, "end")))
     still = {*_OPEN, *session.GRANTED, "ending"}
     return session.wait_for_worker(wiring, task, lambda d: d.state not in still, wait, signed)

@@ -29,7 +29,7 @@ from jitvault.documents.signed import check_name, check_note
 from jitvault.errors import InvalidInput, JitvaultError, NotConfirmed, NotFound, UsageError
 from jitvault.formats.clocks import TOLERANCE
 from jitvault.formats.did_you_mean import nearest
-from jitvault.formats.plural import counted
+from jitvault.formats.plural import counted, listed
 from jitvault.lifecycle.requests.freeze_history import first_at, freeze_history
 from jitvault.lifecycle.requests.freezes import all_freezes, freezes_seen_by_person
 from jitvault.lifecycle.requests.sign import sign_freeze
@@ -88,8 +88,7 @@ def _ask_for_all(wiring: Wiring) -> None:
     what = "All tasks that hold access end"
     with suppress(JitvaultError):
         tasks = in_scope(wiring, Scope())
-        names = ", ".join(tasks[:5]) + (f" and {len(tasks) - 5} more" if len(tasks) > 5 else "")
-        what = f"End {counted(len(tasks), 'task')}" + (f" ({names})" if tasks else "")
+        what = f"End {counted(len(tasks), 'task')}" + (f" ({listed(tasks, 5)})" if tasks else "")
     session.ask(f"Freeze everything? {what}, and grant nothing until it is lifted", done="nothing was frozen")
 
 
@@ -101,8 +100,7 @@ def _check_ended(wiring: Wiring, scope: Scope, ended: Mapping[str, str], wait: f
     left = {task: state for task, state in ended.items() if state not in session.DONE}
     if not left:
         return
-    names = ", ".join(f"{task} ({state})" for task, state in [*left.items()][:5])
-    names += f" and {len(left) - 5} more" if len(left) > 5 else ""
+    names = listed((f"{task} ({state})" for task, state in left.items()), 5)
     message = (
         f"the freeze of {scope} holds; {len(left)} of {counted(len(ended), 'task')} not proven to be ended: {names}"
     )

@@ -8,7 +8,7 @@ import typer
 
 from jitvault.cli import inbox, session
 from jitvault.cli import published as fallback
-from jitvault.cli.lookups.end_rights import check_may_end
+from jitvault.cli.lookups.end_rights import check_may_end, sign_end_of
 from jitvault.cli.options import (
     DEFAULT_WAIT,
     Out,
@@ -26,10 +26,8 @@ from jitvault.cli.requests.submission import is_spec, naming_agents, own_spec, s
 from jitvault.cli.views import output
 from jitvault.cli.views import queue as queue_view
 from jitvault.cli.views import task as render
-from jitvault.documents.paths import ANYONE, request_path
 from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import NotFound, UsageError, WrongState
-from jitvault.lifecycle.requests.sign import sign_end
 from jitvault.model.spec import TaskSpec
 from jitvault.wiring import Wiring
 
@@ -140,10 +138,7 @@ def cancel(task: Task, reason: Reason = "", wait: Wait = DEFAULT_WAIT) -> None:
     if document is None or document.state != "cancelled":
         if document is not None:
             check_may_end(wiring, document)
-        with session.signing(
-            f"cancel task {task}", "operators and the task's agent", writes=request_path(ANYONE, task, "end")
-        ):
-            sign_end(wiring.person, task, reason=None, note=reason)
+        sign_end_of(wiring, task, None, reason, act="cancel")
         document = session.wait_for_worker(wiring, task, lambda d: d.state not in session.BEFORE, wait)
     render.print_decision(document)
 
