@@ -11,7 +11,7 @@ import typer
 
 from jitvault.agent.command_events import Asked
 from jitvault.cli import caller, session
-from jitvault.cli.options import is_file, is_task_id, set_hint_task, set_made_task
+from jitvault.cli.options import ending, is_file, is_task_id, set_made_task
 from jitvault.cli.quiet import is_for_program, note
 from jitvault.cli.requests.grant_wait import own_request, spec_of
 from jitvault.cli.requests.spec_file import STANDARD_INPUT, ReadSpec, read_spec
@@ -57,7 +57,7 @@ def submit_spec(
     """
     read = _read(wiring, name, task_id, revise=revise)
     spec = read.spec if heartbeat is None else _with_heartbeat(wiring, read.spec, heartbeat)
-    set_hint_task(context, spec.id)
+    ending(context).task = spec.id
     _check_free(wiring, spec, revise=revise)
     if read.prefix is not None:
         # what `exec` prints is its program's, which does not say the id

@@ -28,9 +28,7 @@ from jitvault.cli.options import (
     TaskId,
     TaskOrSpec,
     duration,
-    set_exit_code,
-    set_hint_task,
-    set_program_ended,
+    ending,
 )
 from jitvault.errors import InvalidInput, NotFound, UsageError
 
@@ -100,7 +98,7 @@ def execute(
     Example: jitvault exec read-orders.yaml --preset postgres -- psql
     """
     fill_closed()
-    set_exit_code(context, OWN_FAILURE)
+    ending(context).exit_code = OWN_FAILURE
     executable = _executable(context, command[0])
     serving = None if mcp_server is None else for_mcp.begin(mcp_server, command)
     wanted = mapping.Wanted(has_all=True)
@@ -114,14 +112,14 @@ def execute(
     # before anything is known that is secret, and while this process has one thread and no connection
     with monitored(wiring, ends=serving.ends if serving else ()) as monitor:
         task = steps.requested(context, wiring, what, checked, wanted, monitor, wait=wait, task_id=task_id)
-        set_hint_task(context, task)
+        ending(context).task = task
         with steps.held(wiring, task, checked, wanted, monitor) as access:
             if serving is None:
                 access.on_other = OtherToken.TAKE if on_change is OnChange.RESTART else OtherToken.IGNORE
             else:
                 inherited |= for_mcp.setting(access, serving, mcp_secrets)
             code = run(access, [executable, *command], inherited, is_masked=_is_masked(mask), stop=stop)
-    set_program_ended(context)
+    ending(context).is_of_program = True
     raise typer.Exit(code)
 
 
@@ -134,7 +132,7 @@ def _executable(context: typer.Context, name: str) -> str:
     if found is not None:
         return str(Path(found).absolute())
     is_there = "/" in name and Path(name).exists()
-    set_exit_code(context, NOT_EXECUTABLE if is_there else NOT_FOUND)
+    ending(context).exit_code = NOT_EXECUTABLE if is_there else NOT_FOUND
     if is_there:
         raise UsageError(f"{name!a:.200} cannot be executed", hint="Nothing was asked for and nothing was started.")
     raise NotFound(

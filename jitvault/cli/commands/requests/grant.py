@@ -18,8 +18,7 @@ from jitvault.cli.options import (
     TaskId,
     Wait,
     duration,
-    set_hint_task,
-    set_interrupt_hint,
+    ending,
 )
 from jitvault.cli.requests.grant_wait import is_about, own_request, raise_for, request_grant
 from jitvault.cli.requests.submission import is_spec, naming_agents, own_spec, submit_spec
@@ -101,7 +100,7 @@ def grant(
     wiring = session.open_session()
     with output.new_file(out) as file:
         read = _requested_spec(context, wiring, what, task_id, revise=revise)
-        set_interrupt_hint(context, render.when_interrupted(read, queue=queue))
+        ending(context).interrupt_hint = render.when_interrupted(read, queue=queue)
         with naming_agents(wiring, read):
             request, document = request_grant(wiring, read, queue=queue, wait=wait)
         if request.queued_until is not None and request.is_open(document):
@@ -175,5 +174,5 @@ def _requested_spec(
     mine = own_spec(wiring, what)
     if mine is None:
         raise NotFound(f"there is no file {what!r:.80}, and you have submitted no task of that name")
-    set_hint_task(context, mine.id)
+    ending(context).task = mine.id
     return mine
