@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from jitvault.cli import session
-from jitvault.cli.options import Json
 from jitvault.cli.quiet import note
 from jitvault.cli.views import agents as views
 from jitvault.errors import InvalidInput, UsageError, error_of
@@ -21,8 +21,8 @@ from jitvault.provision.agent_login import AgentLogin, Kind, agent_login
 from jitvault.provision.agent_registration import add as add_agents
 from jitvault.vault.client import Vault
 
-_WAY = "How it proves who it is"
-_ROLE = "Its role in Vault"
+_way_option = partial(typer.Option, rich_help_panel="How it proves who it is")
+_role_option = partial(typer.Option, rich_help_panel="Its role in Vault")
 _MAX_FILE = 1_000_000
 _NAME = "{name}"
 
@@ -35,43 +35,24 @@ NamesFile = Annotated[
     Path | None,
     typer.Option("--names", metavar="FILE", help="A file with more names, one a line; - for standard input."),
 ]
-SpiffeId = Annotated[
-    str | None, typer.Option(metavar="SPIFFE-ID", help="By a JWT-SVID with this SPIFFE id.", rich_help_panel=_WAY)
-]
+SpiffeId = Annotated[str | None, _way_option(metavar="SPIFFE-ID", help="By a JWT-SVID with this SPIFFE id.")]
 Kubernetes = Annotated[
     str | None,
-    typer.Option(
-        metavar="NAMESPACE/SERVICEACCOUNT", help="By the JWT of this Kubernetes service account.", rich_help_panel=_WAY
-    ),
+    _way_option(metavar="NAMESPACE/SERVICEACCOUNT", help="By the JWT of this Kubernetes service account."),
 ]
 Github = Annotated[
     str | None,
-    typer.Option(
-        metavar="ORG/REPO:ENVIRONMENT",
-        help="By the JWT of a GitHub Actions job in this environment.",
-        rich_help_panel=_WAY,
-    ),
+    _way_option(metavar="ORG/REPO:ENVIRONMENT", help="By the JWT of a GitHub Actions job in this environment."),
 ]
-CertCn = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help="By a TLS certificate with this common name.", rich_help_panel=_WAY),
-]
-AppRole = Annotated[bool, typer.Option("--approle", help="By a role id and a secret id.", rich_help_panel=_WAY)]
-Mount = Annotated[
-    str | None,
-    typer.Option(metavar="PATH", help="The auth method: jwt, cert or approle by default.", rich_help_panel=_ROLE),
-]
-Audience = Annotated[str, typer.Option(metavar="AUDIENCE", help="The only audience of its JWT.", rich_help_panel=_ROLE)]
-Ca = Annotated[
-    Path | None, typer.Option("--ca", metavar="FILE", help="The CA of its certificate, PEM.", rich_help_panel=_ROLE)
-]
+CertCn = Annotated[str | None, _way_option(metavar="NAME", help="By a TLS certificate with this common name.")]
+AppRole = Annotated[bool, _way_option("--approle", help="By a role id and a secret id.")]
+Mount = Annotated[str | None, _role_option(metavar="PATH", help="The auth method: jwt, cert or approle by default.")]
+Audience = Annotated[str, _role_option(metavar="AUDIENCE", help="The only audience of its JWT.")]
+Ca = Annotated[Path | None, _role_option("--ca", metavar="FILE", help="The CA of its certificate, PEM.")]
 Cidrs = Annotated[
-    list[str] | None,
-    typer.Option(metavar="CIDR", help="A network that it logs in from. May be repeated.", rich_help_panel=_ROLE),
+    list[str] | None, _role_option(metavar="CIDR", help="A network that it logs in from. May be repeated.")
 ]
-Ttl = Annotated[
-    str, typer.Option(metavar="TTL", help="How long a token of its login lives: 60s to 2m.", rich_help_panel=_ROLE)
-]
+Ttl = Annotated[str, _role_option(metavar="TTL", help="How long a token of its login lives: 60s to 2m.")]
 
 
 def add(
@@ -87,7 +68,6 @@ def add(
     ca: Ca = None,
     cidr: Cidrs = None,
     ttl: Ttl = "2m",
-    json_: Json = False,
 ) -> None:
     """Register agents with their logins, their signing keys and their group.
 
@@ -113,27 +93,27 @@ def add(
         )
     role = _Role(mount, audience, _authority(ca), tuple(cidr or ()), int(parse_duration(ttl).total_seconds()))
     logins = {name: role.login(kind, value.replace(_NAME, name)) for name in wanted}
-    _register(logins, is_many=is_many, keeps_networks=not cidr, as_json=json_)
+    _register(logins, is_many=is_many, keeps_networks=not cidr)
 
 
-def remove(name: Name, json_: Json = False) -> None:
+def remove(name: Name) -> None:
     """Remove an agent with its login and its entity.
 
     The worker ends what it holds. Its tokens are refused from now on.
 
     Example: jitvault agents remove churn-bot
     """
-    views.print_removed(agents.remove(_vault(), name), as_json=json_)
+    views.print_removed(agents.remove(_vault(), name))
 
 
-def list_(json_: Json = False) -> None:
+def list_() -> None:
     """List the agents with their logins.
 
     The list also shows what keeps one of them from acting, and what lets somebody else act for it.
 
     Example: jitvault agents list -o json
     """
-    views.print_agents(agents.listed(_vault()), as_json=json_)
+    views.print_agents(agents.listed(_vault()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +151,7 @@ def _way(ways: Mapping[Kind, str | None], *, approle: bool) -> tuple[Kind, str]:
     return given[0]
 
 
-def _register(logins: Mapping[str, AgentLogin], *, is_many: bool, keeps_networks: bool, as_json: bool) -> None:
+def _register(logins: Mapping[str, AgentLogin], *, is_many: bool, keeps_networks: bool) -> None:
     """Register the agents and print them. Raises the error of the first one that cannot be registered."""
     wiring = session.open_session()
     registered = add_agents(session.administrator(wiring, "agents"), logins, keeps_networks=keeps_networks)
@@ -179,7 +159,7 @@ def _register(logins: Mapping[str, AgentLogin], *, is_many: bool, keeps_networks
     if failed and not is_many:
         raise failed[0]
     print_added = views.print_all_added if is_many else views.print_added
-    print_added(registered, wiring.vault_command, as_json=as_json)
+    print_added(registered, wiring.vault_command)
     for agent in registered.agents if keeps_networks else ():
         if agent.cidrs:
             # a binding that got lost would be noticed by nobody
