@@ -18,7 +18,7 @@ from jitvault.documents.published_parts import Ended, GrantedExtension
 from jitvault.documents.signed import RECEIPT_KEY, RECEIPT_TYPE, opened
 from jitvault.errors import SecurityFinding
 from jitvault.formats.canonical_json import sha256_hex
-from jitvault.formats.conversion import converter
+from jitvault.formats.conversion import as_json, converter
 from jitvault.model.evidence import Time
 from jitvault.model.revision_content import Link, Party
 from jitvault.model.signed_document import SignedByPerson
@@ -224,6 +224,10 @@ def statement_in(signed: object, public_keys: Mapping[int, str]) -> Statement:
     """
     content = opened(signed, key=RECEIPT_KEY, public_keys=public_keys, payload_type=RECEIPT_TYPE)
     try:
-        return _statement(content)
+        found = _statement(content)
     except (ValidationError, RecursionError) as error:
         raise SecurityFinding(f"what the key of receipts signed is no receipt: {type(error).__name__}") from None
+    # a field of the decision that is not there would be read as its default
+    if as_json(found) != content:
+        raise SecurityFinding("what the key of receipts signed is no receipt: a field lacks, or has another form")
+    return found
