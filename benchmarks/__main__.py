@@ -2,7 +2,8 @@
 
     --no-fail       exit 0 all the same
     --only NAMES    some groups only, comma-separated: start, demo, commit, idle, policy, masking, execution, latency,
-                    throughput, warm, crowd, keep, flood, grant, end, record, decode, kill
+                    throughput, warm, crowd, keep, flood, fairness,
+                    grant, end, record, decode, kill
     --calls         print each Vault request and each ledger transaction of one grant and of one completion
 
 Every figure is measured in this run, beside what it is compared with. Milliseconds are this machine's; ratios
@@ -31,6 +32,7 @@ from benchmarks import (
     demo,
     end,
     execution,
+    fairness,
     flood,
     grant,
     idle,
@@ -63,6 +65,7 @@ ALONE = {
     "crowd": crowd.run,
     "keep": keep.run,
     "flood": flood.run,
+    "fairness": fairness.run,
 }
 IN_SCENE = ("grant", "end", "record", "decode", "kill")
 _WHAT = {VAULT: "Vault requests", COMMIT: "ledger commits", LEDGER_READ: "ledger reads"}

@@ -100,7 +100,7 @@ def _lived(tasks: _Tasks, worker: CountedWorker) -> Kinds:
     others = tasks.new(FIRST)
     tasks.ask(others)
     others += tasks.ask_one_by_one(ALONE)
-    # nobody may leave them unclaimed: they are held until the others end
+    # a token that nobody unwraps within two minutes ends its task, and these are counted with the seals
     tasks.unwrap(others)
     time.sleep(2 * _REST_S)
     counted("idle", 1, lambda: time.sleep(IDLE_S))

@@ -60,6 +60,18 @@ class Credential:
             "fields": dict(self.fields),
         }
 
+    def libpq(self) -> Iterator[tuple[str, str]]:
+        """Yield the variables by which libpq finds the database of a login, without who logs in."""
+        facts = self.connection
+        if facts is not None:
+            yield "PGHOST", facts.host
+            yield "PGPORT", str(facts.port)
+            yield "PGDATABASE", facts.database or ""
+            yield "PGSSLMODE", facts.tls
+            if facts.ca_file:
+                yield "PGSSLROOTCERT", facts.ca_file
+            yield "DATABASE_URL", self.dsn()
+
     def dsn(self) -> str:
         """Return the URL of a login to a database."""
         if self.connection is None:
@@ -132,13 +144,7 @@ def _variables(credential: Credential, own: str, login: str) -> Iterator[tuple[s
     """Yield names and values; `own` and `login` are the prefixes of the names."""
     facts = credential.connection
     if facts is not None and credential.is_login:
-        yield f"{login}PGHOST", facts.host
-        yield f"{login}PGPORT", str(facts.port)
-        yield f"{login}PGDATABASE", facts.database or ""
-        yield f"{login}PGSSLMODE", facts.tls
-        if facts.ca_file:
-            yield f"{login}PGSSLROOTCERT", facts.ca_file
-        yield f"{login}DATABASE_URL", credential.dsn()
+        yield from ((f"{login}{name}", value) for name, value in credential.libpq())
     elif facts is not None:
         yield f"{own}HOST", facts.host
         yield f"{own}PORT", str(facts.port)

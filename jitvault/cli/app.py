@@ -10,7 +10,7 @@ import gc
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from functools import cache
 from itertools import takewhile
@@ -27,7 +27,7 @@ from jitvault.cli.commands.installation.completion import answer_shell
 from jitvault.cli.folding import for_terminal
 from jitvault.cli.help import Group, example_in
 from jitvault.cli.lazy_commands import commands_of
-from jitvault.cli.options import OWN_FAILURE, made_task_hint
+from jitvault.cli.options import OWN_FAILURE, Ending, made_task_hint
 from jitvault.cli.output_options import wants_json
 from jitvault.cli.refused import hint_for
 from jitvault.errors import JitvaultError, UsageError, VaultNotServing, VaultUnavailable
@@ -99,35 +99,33 @@ def _run() -> NoReturn:
     # what comes after -- is of another program
     debug = "--debug" in takewhile("--".__ne__, arguments)
     as_json = wants_json(arguments)
-    # what a placeholder in a hint (TASK) stands for, once the command knows it, the hint for Ctrl-C (INTERRUPTED), and
-    # the task whose id the command made (MADE)
-    placeholders: dict[str, str] = {}
+    end = Ending()
     try:
         heed_caller()
-        code = _commands()(prog_name="jitvault", standalone_mode=False, obj=placeholders)
+        code = _commands()(prog_name="jitvault", standalone_mode=False, obj=end)
     except typer.TyperException as error:
         # the command line itself is wrong; without a message, the help of a group was printed already
         lines = error.format_message().replace("Value error, ", "").splitlines()
         message = " ".join(filter(None, map(str.strip, lines)))
         # whatever keeps the program of `exec` from running has one code
-        code = str(OWN_FAILURE) if _command_of(error) == "jitvault exec" else None
+        code = OWN_FAILURE if _command_of(error) == "jitvault exec" else None
         if message:
             _print_error(message, _hint_for_usage(error, arguments), error.exit_code, as_json=as_json, exit_code=code)
-        sys.exit(int(code or error.exit_code))
+        sys.exit(code or error.exit_code)
     except JitvaultError as error:
         if debug:
             raise
         hint = hint_for(error)
         if isinstance(error, UsageError) and not error.has_own_hint:
             hint = f"See `{_typed_command(arguments)} --help`."
-        hint = re.sub(r"\bTASK\b", lambda word: placeholders.get(word[0], word[0]), hint)
-        hint = _with_made_task(hint, error, placeholders)
+        hint = re.sub(r"\bTASK\b", lambda word: end.task or word[0], hint)
+        hint = _with_made_task(hint, error, end.made)
         _print_error(
             str(error),
             _with_server_program(hint, error),
             error.exit_code,
             as_json=as_json,
-            exit_code=placeholders.get("EXIT_CODE"),
+            exit_code=end.exit_code,
             **error.data,
         )
     except (BrokenPipeError, SystemExit):
@@ -139,11 +137,11 @@ def _run() -> NoReturn:
         if debug:
             raise
         failure = _as_failure(error)
-        hint = _with_made_task(failure.hint, failure, placeholders)
+        hint = _with_made_task(failure.hint, failure, end.made)
         _print_error(str(failure), hint, failure.exit_code, as_json=as_json)
     # typer returns this code for Ctrl-C
-    if code == _INTERRUPTED and "ENDED" not in placeholders:
-        hint = placeholders.get("INTERRUPTED", "The next command on the task finishes what was begun.")
+    if code == _INTERRUPTED and not end.is_of_program:
+        hint = end.interrupt_hint or "The next command on the task finishes what was begun."
         _print_error("interrupted", hint, _INTERRUPTED, as_json=as_json)
     sys.exit(code if isinstance(code, int) else 0)
 
@@ -167,12 +165,11 @@ def _as_failure(error: Exception) -> JitvaultError:
     return JitvaultError(f"unexpected {type(error).__name__}")
 
 
-def _with_made_task(hint: str, error: JitvaultError, placeholders: Mapping[str, str]) -> str:
+def _with_made_task(hint: str, error: JitvaultError, made: str | None) -> str:
     """Return the hint with how to go on with a task whose id the command made.
 
     Most hints that do not lead on by themselves say to run the same command again.
     """
-    made = placeholders.get("MADE")
     if made is None or error.leads_on:
         return hint
     return f"{hint} {made_task_hint(made)}"
@@ -232,7 +229,7 @@ def _hint_for_usage(error: typer.TyperException, arguments: Sequence[str]) -> st
 
 
 def _print_error(
-    message: str, hint: str, code: int, *, as_json: bool, exit_code: str | None = None, **data: object
+    message: str, hint: str, code: int, *, as_json: bool, exit_code: int | None = None, **data: object
 ) -> NoReturn:
     """Print an error and exit.
 
@@ -255,7 +252,7 @@ def _print_error(
         folded = for_terminal(message, sys.stderr, first=indent, rest=indent)
         then = for_terminal(hint, sys.stderr, first="  ", rest="  ", keep_commands=True)
         typer.echo(f"{folded[len(prefix) :]}\n{then}", err=True)
-    sys.exit(int(exit_code or code))
+    sys.exit(exit_code or code)
 
 
 if __name__ == "__main__":

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+RESULT = "Print the result as {}."
+
 
 class Place(NamedTuple):
     """Say where a command is declared below `commands`, as module:function, and what it does.
 
-    `summary` is the first line of its help.
+    `summary` is the first line of its help. `output` says what `-o` does, empty where the command prints no result.
     """
 
     function: str
     summary: str
     is_hidden: bool = False
+    output: str = RESULT
 
 
 COMMANDS: Mapping[str | None, Mapping[str, Place]] = {
@@ -37,11 +40,15 @@ COMMANDS: Mapping[str | None, Mapping[str, Place]] = {
     },
     "For agents (and grant, status, extend, complete, cancel, spec new)": {
         "unwrap": Place("access.unwrap:unwrap", "Take a task token out of its wrapping."),
-        "exec": Place("access.execute:execute", "Run a program with a task's access, then give the access back."),
+        "exec": Place(
+            "access.execute:execute",
+            "Run a program with a task's access, then give the access back.",
+            output="Print this command's errors as json; stdout is the program's.",
+        ),
         "hold": Place(
             "access.hold:hold", "Hold a task's access for another process, until standard input ends.", is_hidden=True
         ),
-        "mcp": Place("access.mcp:mcp", "Serve a model by MCP on standard input and output."),
+        "mcp": Place("access.mcp:mcp", "Serve a model by MCP on standard input and output.", output=""),
     },
     "For auditors": {
         "status": Place("reading.show:status", "Show a task with its revision, decisions, grant, leases and timeline."),
@@ -55,7 +62,9 @@ COMMANDS: Mapping[str | None, Mapping[str, Place]] = {
         ),
     },
     "For administrators": {
-        "worker": Place("installation.worker:worker", "Run the lifecycle of all tasks until Ctrl-C or SIGTERM."),
+        "worker": Place(
+            "installation.worker:worker", "Run the lifecycle of all tasks until Ctrl-C or SIGTERM.", output=""
+        ),
         "sweep": Place(
             "installation.sweep:sweep", "Compare Vault's tokens and leases with the ledger and the audit stream."
         ),
@@ -103,8 +112,8 @@ COMMANDS: Mapping[str | None, Mapping[str, Place]] = {
     },
     "On this machine": {
         "demo": Place("sandbox.demo:demo", "Run one task from its request to its seal on real servers."),
-        "dev": Place("sandbox.dev:dev", "Run a provisioned sandbox in the foreground until Ctrl-C."),
-        "completion": Place("installation.completion:completion", "Print the completion script of a shell."),
+        "dev": Place("sandbox.dev:dev", "Run a provisioned sandbox in the foreground until Ctrl-C.", output=""),
+        "completion": Place("installation.completion:completion", "Print the completion script of a shell.", output=""),
         "spec new": Place("requests.spec:spec_new", "Print a task spec for a template, to be completed and granted."),
         "spec check": Place("requests.spec:spec_check", "Check a task spec and its templates."),
         "templates list": Place("installation.templates:templates_list", "List the access templates."),

@@ -33,9 +33,8 @@ class LazyCommand(Command):
         """Return the command that the module declares."""
         module, _, function = self._place.function.partition(":")
         declared = getattr(import_module(f"jitvault.cli.commands.{module}"), function)
-        info = CommandInfo(
-            self.name, cls=Command, callback=with_common_options(declared), help=help_text(declared.__doc__ or "")
-        )
+        callback = with_common_options(declared, self._place.output)
+        info = CommandInfo(self.name, cls=Command, callback=callback, help=help_text(declared.__doc__ or ""))
         command: Any = get_command_from_info(info, pretty_exceptions_short=True, rich_markup_mode="rich")
         return command
 

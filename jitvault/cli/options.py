@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -38,27 +39,32 @@ def is_file(text: str) -> bool:
         return False
 
 
-def set_hint_task(context: typer.Context, task: str) -> None:
-    """Put `task` into the hint of this command's failure.
+@dataclass(slots=True)
+class Ending:
+    """What a command knows for the words and the code of its end."""
 
-    The hint says TASK in its place.
-    """
-    if context.obj is not None:
-        context.obj["TASK"] = task
+    task: str | None = None
+    """What TASK stands for in a hint."""
+    made: str | None = None
+    """The task whose id the command made. It is named wherever the command ends early: the same one makes another."""
+    interrupt_hint: str | None = None
+    """The hint for Ctrl-C."""
+    exit_code: int | None = None
+    """The exit code, whatever error ends the command. The error's JSON has the error's own code."""
+    is_of_program: bool = False
+    """Whether the exit code is another program's: what it would mean of this one does not count."""
+
+
+def ending(context: typer.Context) -> Ending:
+    """Return what `main` says of the command's end; nobody reads it where `main` does not run the command."""
+    return context.obj or Ending()
 
 
 def set_made_task(context: typer.Context, task: str | None) -> None:
-    """Name the task whose id the command made, wherever it ends early.
-
-    The same command line would make another id. None takes that back.
-    """
-    if context.obj is None:
-        return
-    for place in ("MADE", "INTERRUPTED"):
-        context.obj.pop(place, None)
-    if task is not None:
-        context.obj["MADE"] = task
-        context.obj["INTERRUPTED"] = made_task_hint(task)
+    """Name the task whose id the command made, wherever it ends early. None takes that back."""
+    end = ending(context)
+    end.made = task
+    end.interrupt_hint = made_task_hint(task) if task else None
 
 
 def made_task_hint(task: str) -> str:
@@ -69,32 +75,8 @@ def made_task_hint(task: str) -> str:
     )
 
 
-def set_interrupt_hint(context: typer.Context, hint: str) -> None:
-    """Say `hint` where this command is ended with Ctrl-C."""
-    if context.obj is not None:
-        context.obj["INTERRUPTED"] = hint
-
-
-def set_exit_code(context: typer.Context, code: int) -> None:
-    """Exit with `code` whatever error ends this command.
-
-    The error's JSON has the error's own code.
-    """
-    if context.obj is not None:
-        context.obj["EXIT_CODE"] = str(code)
-
-
 OWN_FAILURE = 125
 """The exit code of `exec` where the program did not run, as of `env` and `docker run`."""
-
-
-def set_program_ended(context: typer.Context) -> None:
-    """Say that the exit code is another program's.
-
-    What it would mean of this one does not count.
-    """
-    if context.obj is not None:
-        context.obj["ENDED"] = "1"
 
 
 def task_id(context: typer.Context, text: str | None) -> str | None:
@@ -105,7 +87,7 @@ def task_id(context: typer.Context, text: str | None) -> str | None:
     """
     _check_id("TASK", text, hint="Operators, approvers and auditors see all tasks with `jitvault list`.")
     if text is not None:
-        set_hint_task(context, text)
+        ending(context).task = text
     return text
 
 
@@ -150,6 +132,26 @@ def seconds(*, least: float = 0, most: float | None = None) -> Callable[[str | f
     return read
 
 
+def duration(
+    name: str,
+    meaning: str,
+    *,
+    shown: str | None = None,
+    least: float = 0,
+    most: float | None = None,
+    panel: str | None = None,
+) -> Any:
+    """Return the option of a duration in seconds; `shown` is its default as it is typed."""
+    return typer.Option(
+        name,
+        metavar="DURATION",
+        parser=seconds(least=least, most=most),
+        show_default=shown or True,
+        help=meaning,
+        rich_help_panel=panel,
+    )
+
+
 def template_names(incomplete: str) -> list[str]:
     """Return the access templates whose names begin so, for a shell.
 
@@ -171,14 +173,7 @@ Quiet = Annotated[
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")]
 Wait = Annotated[
-    float,
-    typer.Option(
-        "--wait",
-        metavar="DURATION",
-        parser=seconds(most=86_400),
-        show_default="30s",
-        help="How long to try, or to wait for a worker (exit code 13).",
-    ),
+    float, duration("--wait", "How long to try, or to wait for a worker (exit code 13).", shown="30s", most=86_400)
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 OfAgent = Annotated[
@@ -199,12 +194,11 @@ APPROVAL_WAIT = 1800.0
 
 ApprovalWait = Annotated[
     float,
-    typer.Option(
+    duration(
         "--wait",
-        metavar="DURATION",
-        parser=seconds(most=86_400),
-        show_default="30m",
-        help="How long to wait for the approvals of a SPEC; a TASK has to be granted already.",
+        "How long to wait for the approvals of a SPEC; a TASK has to be granted already.",
+        shown="30m",
+        most=86_400,
     ),
 ]
 

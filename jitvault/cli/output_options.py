@@ -1,7 +1,7 @@
 """Give each command `--debug`, and one with a result `-o FORMAT`, its short form `--json`, and `-q`.
 
-A command that prints a result as text or as JSON declares `json_: Json = False`. One with more formats declares
-`format_` instead: a StrEnum of its formats, with a default of one of them, or None for text. Both get all options.
+A command prints its result as text or as JSON (`cli/quiet.py` says which). One with more formats declares `format_`: a
+StrEnum of its formats, with a default of one of them, or None for text.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
+from jitvault.cli.command_table import RESULT
 from jitvault.cli.options import Debug, Json, Quiet
 from jitvault.cli.quiet import quiet_if
 
@@ -28,22 +29,11 @@ _DEBUG = "debug"
 
 
 @dataclass(frozen=True, slots=True)
-class Meaning:
-    """What `-o` does in a command that does not print its result by it.
-
-    It annotates `json_`, and is the option's help.
-    """
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
 class _Formats:
     """What a command declares: its formats, None for JSON alone."""
 
     kind: type[StrEnum] | None = None
     default: str | None = None
-    meaning: str | None = None
 
     @property
     def names(self) -> list[str]:
@@ -65,14 +55,17 @@ def wants_json(arguments: Sequence[str]) -> bool:
     return False
 
 
-def with_common_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Return the command with `--debug`, which `main` heeds, and the options of one with a result."""
+def with_common_options(command: Callable[..., None], meaning: str = RESULT) -> Callable[..., None]:
+    """Return the command with `--debug`, which `main` heeds, and the options of one with a result.
+
+    `meaning` says what `-o` does, empty for a command that prints no result.
+    """
     signature = inspect.signature(command, eval_str=True)
     formats = _declared(signature)
 
     def run(**given: Any) -> None:
         del given[_DEBUG]
-        if formats is None:
+        if not meaning:
             command(**given)
             return
         options = {
@@ -80,25 +73,20 @@ def with_common_options(command: Callable[..., None]) -> Callable[..., None]:
             "--json": _JSON if given.pop(_FLAG) else None,
         }
         chosen = _only(options, formats.names)
-        if formats.kind is None:
-            given[_FLAG] = chosen == _JSON
-        else:
+        if formats.kind is not None:
             given[_FORMAT] = formats.kind(chosen) if chosen else formats.default
         with quiet_if(given.pop(_QUIET), for_program=chosen == _JSON):
             command(**given)
 
-    return _as_command(run, command, _parameters(signature, formats))
+    added = _output_options(formats, meaning) if meaning else []
+    return _as_command(run, command, _parameters(signature, added))
 
 
-def _declared(signature: inspect.Signature) -> _Formats | None:
-    """Return the formats that a command declares, None without a result."""
+def _declared(signature: inspect.Signature) -> _Formats:
+    """Return the formats that a command declares."""
     parameter = signature.parameters.get(_FORMAT)
     if parameter is None:
-        flag = signature.parameters.get(_FLAG)
-        if flag is None:
-            return None
-        found = (note.text for note in get_args(flag.annotation) if isinstance(note, Meaning))
-        return _Formats(meaning=next(found, None))
+        return _Formats()
     # `Kind` or `Kind | None`
     kinds = (parameter.annotation, *get_args(parameter.annotation))
     return _Formats(next(kind for kind in kinds if isinstance(kind, type)), parameter.default)
@@ -119,23 +107,20 @@ def _only(options: Mapping[str, str | None], names: Sequence[str]) -> str | None
     return next(iter(given.values()), None)
 
 
-def _parameters(signature: inspect.Signature, formats: _Formats | None) -> list[inspect.Parameter]:
-    """Return a command's parameters with the common options."""
-    added = _output_options(formats)
+def _parameters(signature: inspect.Signature, added: Sequence[inspect.Parameter]) -> list[inspect.Parameter]:
+    """Return a command's parameters with the common options, and those `added` for its output."""
     found: list[inspect.Parameter] = []
     for name, parameter in signature.parameters.items():
-        found += added if name in (_FORMAT, _FLAG) else [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
-    return [*found, _keyword(_DEBUG, Debug, default=False)]
+        found += added if name == _FORMAT else [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
+    last = () if _FORMAT in signature.parameters else added
+    return [*found, *last, _keyword(_DEBUG, Debug, default=False)]
 
 
-def _output_options(formats: _Formats | None) -> list[inspect.Parameter]:
-    if formats is None:
-        return []
-
+def _output_options(formats: _Formats, meaning: str) -> list[inspect.Parameter]:
     def complete(incomplete: str) -> list[str]:
         return [name for name in formats.names if name.startswith(incomplete)]
 
-    text = formats.meaning or f"Print the result as {' or '.join(formats.names)}."
+    text = meaning.format(" or ".join(formats.names))
     default = f" {formats.default} is the default." if formats.default else ""
     output = typer.Option("--output", "-o", metavar="FORMAT", help=text + default, autocompletion=complete)
     return [

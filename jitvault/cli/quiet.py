@@ -38,12 +38,17 @@ def is_quiet() -> bool:
     return _Mode.is_quiet
 
 
+def is_for_program() -> bool:
+    """Return whether a program reads the output, as JSON."""
+    return _Mode.is_for_program
+
+
 def waits(text: str) -> None:
     """Print what the command waits for, to stderr.
 
     With --quiet, or where a program reads the output, nothing is printed.
     """
-    if not _Mode.is_for_program:
+    if not is_for_program():
         note(text)
 
 

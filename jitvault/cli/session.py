@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NoReturn
@@ -187,37 +187,29 @@ def current(wiring: Wiring, task_id: str) -> tuple[PublishedTask | IllegibleDocu
 
 
 @contextmanager
-def allowed(what: str, who: str) -> Iterator[None]:
+def allowed(what: str, who: str, *, writes: str = "") -> Iterator[None]:
     """Name who has the right where Vault refuses the caller.
 
-    The path in Vault's answer does not explain it; the hint names the groups as well. `what` completes "Vault does not
-    let you …", `who` completes "Only … can". Raises VaultRefused.
+    The path in Vault's answer does not explain it; the hint names the groups as well, those that may write the document
+    at `writes` if it is given. `what` completes "Vault does not let you …", `who` completes "Only … can". Raises
+    VaultRefused.
     """
     try:
         yield
     except (VaultRejected, WorkerRefused):
         raise
     except VaultRefused as error:
-        raise VaultRefused(
-            f"Vault does not let you {what} ({error})",
-            hint=only(who, error),
-        ) from None
+        needed = VaultRefused("", method="put", path=f"{KV_MOUNT}/data/{writes}") if writes else error
+        raise VaultRefused(f"Vault does not let you {what} ({error})", hint=only(who, needed)) from None
 
 
-@contextmanager
-def signing(what: str, who: str, *, writes: str) -> Iterator[None]:
+def signing(what: str, who: str, *, writes: str) -> AbstractContextManager[None]:
     """Do as `allowed` does, for an act that signs and writes a document.
 
     The message says that nothing was written. `writes` is the document's path, with any entity as its author: the hint
     names the groups that may write there, since more groups may sign, or read what is looked at before.
     """
-    with allowed(f"{what}: nothing was written", who):
-        try:
-            yield
-        except (VaultRejected, WorkerRefused):
-            raise
-        except VaultRefused as error:
-            raise VaultRefused(str(error), method="put", path=f"{KV_MOUNT}/data/{writes}") from None
+    return allowed(f"{what}: nothing was written", who, writes=writes)
 
 
 @dataclass(frozen=True, slots=True)

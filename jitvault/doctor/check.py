@@ -6,12 +6,13 @@ The abilities are to grant access, to revoke it and to prove its end. A check th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, TypeAlias, TypeVar
 
 from jitvault.errors import JitvaultError
+from jitvault.formats.plural import listed
 
 T = TypeVar("T")
 
@@ -79,6 +80,10 @@ class About:
     def fail(self, seen: str, mend: str) -> Check:
         return Check(self, Status.FAIL, seen, mend)
 
+    def judged(self, wrong: Sequence[str], mend: str, fine: str) -> Check:
+        """Return a failure that lists what is wrong, or `fine` where nothing is."""
+        return self.fail(listed(wrong), mend) if wrong else self.ok(fine)
+
     def skipped(self, unknown: Unknown) -> Check:
         return Check(self, Status.SKIPPED, unknown.why, unknown.mend)
 
@@ -132,10 +137,3 @@ def counts(checks: Iterable[Check]) -> dict[str, int]:
     """Return how many checks have each status."""
     states = [check.status for check in checks]
     return {status.value: states.count(status) for status in Status}
-
-
-def listed(names: Iterable[str], most: int = 3) -> str:
-    """Return the first `most` names in one line, and how many more there are."""
-    names = tuple(names)
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

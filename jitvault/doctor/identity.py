@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from jitvault.doctor.check import EVERYTHING, Ability, About, Check, Known, Unknown, listed
+from jitvault.doctor.check import EVERYTHING, Ability, About, Check, Known, Unknown
 from jitvault.errors import VaultRefused
+from jitvault.formats.plural import listed
 from jitvault.formats.time_window import format_duration
 from jitvault.model.vault_access import OPERATOR_POLICY, WORKER_POLICY, WORKER_RIGHTS_MEND
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from jitvault.doctor.check import Ability, About, Check, Known, Unknown, listed
+from jitvault.doctor.check import Ability, About, Check, Known, Unknown
 from jitvault.errors import LedgerUnavailable, NotConfirmed, OlderRules, SecurityFinding, WaitTimedOut
-from jitvault.formats.plural import counted
+from jitvault.formats.plural import counted, listed
 from jitvault.formats.server_product import Product, another_server
 from jitvault.model.ledger_facts import Finding, LedgerFacts, LedgerLogin, Room
 from jitvault.model.rules_generation import GENERATION
@@ -53,12 +53,8 @@ class Outliving:
     ends_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Unusable:
+class Unusable(Unknown):
     """There is a ledger, but it cannot be used."""
-
-    why: str
-    mend: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +84,8 @@ def judge_ledger(record: Known[LedgerFacts | Unusable | NoneYet]) -> Iterator[Ch
         yield CHAINS.ok("there is nothing yet")
         yield from _room(record.room)
     else:
-        yield LEDGER.skipped(record) if isinstance(record, Unknown) else LEDGER.fail(record.why, record.mend)
-        unknown = Unknown(record.why, record.mend)
-        yield from (about.skipped(unknown) for about in (CHAINS, ROOM, LOG))
+        yield LEDGER.fail(record.why, record.mend) if isinstance(record, Unusable) else LEDGER.skipped(record)
+        yield from (about.skipped(record) for about in (CHAINS, ROOM, LOG))
 
 
 def judge_server(record: Known[LedgerFacts | Unusable | NoneYet], product: Product | None) -> Iterator[Check]:
@@ -161,30 +156,19 @@ def judge_tasks(record: Known[LedgerFacts | Unusable | NoneYet], now: datetime) 
     if isinstance(record, NoneYet):
         yield from (about.ok("there is no task yet") for about in (FINDINGS, QUOTA, OVERDUE, UNPROVEN, IRREVOCABLE))
         return
-    if not isinstance(record, LedgerFacts):
-        unknown = Unknown(record.why, record.mend)
-        yield from (about.skipped(unknown) for about in (FINDINGS, QUOTA, OVERDUE, UNPROVEN, IRREVOCABLE))
+    if isinstance(record, Unknown):
+        yield from (about.skipped(record) for about in (FINDINGS, QUOTA, OVERDUE, UNPROVEN, IRREVOCABLE))
         return
     yield _findings(record.findings, now)
     yield _quota(record.over_quota)
     late = [f"{task} since {_clock(at)}" for task, at in record.overdue if now - at > LATE]
-    if late:
-        yield OVERDUE.fail(listed(late), "No worker does what is due: check that `jitvault worker` is running.")
-    else:
-        yield OVERDUE.ok("nothing waits for longer than a minute")
+    idle = "No worker does what is due: check that `jitvault worker` is running."
+    yield OVERDUE.judged(late, idle, "nothing waits for longer than a minute")
     unproven = [f"{task} since {_clock(at)}" for task, at in record.ending if now - at > LONG]
-    if unproven:
-        yield UNPROVEN.fail(listed(unproven), _REPAIR_END)
-    else:
-        yield UNPROVEN.ok("no end has been unproven for 5 min")
+    yield UNPROVEN.judged(unproven, _REPAIR_END, "no end has been unproven for 5 min")
     stuck = [f"{lease} of {task}" for lease, task in record.stuck]
-    if stuck:
-        yield IRREVOCABLE.fail(
-            listed(stuck),
-            "Vault could not revoke them; `jitvault status TASK` says why. Repair that at the target, not in Vault.",
-        )
-    else:
-        yield IRREVOCABLE.ok("Vault could revoke every lease")
+    repair = "Vault could not revoke them; `jitvault status TASK` says why. Repair that at the target, not in Vault."
+    yield IRREVOCABLE.judged(stuck, repair, "Vault could revoke every lease")
 
 
 def judge_outliving(found: Known[tuple[int, Sequence[Outliving]]]) -> Check:

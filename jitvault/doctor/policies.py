@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from jitvault.doctor.check import Ability, About, Check, Known, Unknown, listed
+from jitvault.doctor.check import Ability, About, Check, Known, Unknown
 from jitvault.errors import InvalidInput, NotConfirmed
-from jitvault.formats.plural import counted
+from jitvault.formats.plural import counted, listed
 from jitvault.model.ledger_facts import LastDecision
 
 _GRANT = frozenset({Ability.GRANT})

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from jitvault.doctor.check import EVERYTHING, Ability, About, Check, Known, Unknown, listed
+from jitvault.doctor.check import EVERYTHING, Ability, About, Check, Known, Unknown
 from jitvault.doctor.identity import RIGHTS
 from jitvault.doctor.policies import TEMPLATES
 from jitvault.doctor.stream import TRUST
 from jitvault.errors import AuditUntrusted, SecurityFinding, WrongState
+from jitvault.formats.plural import listed
 from jitvault.formats.server_product import Product
 
 _GRANT, _PROVE = frozenset({Ability.GRANT}), frozenset({Ability.PROVE})

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
@@ -36,6 +36,7 @@ from jitvault.doctor.vault_facts import known
 from jitvault.doctor.vault_health import server_at, takes_large
 from jitvault.doctor.worker_facts import outliving, stream_of
 from jitvault.documents.paths import INSTALLATION
+from jitvault.engines.interface import Engine
 from jitvault.errors import InvalidInput, JitvaultError, LedgerUnavailable, MissingLedger, WrongState
 from jitvault.formats.secret import Secret
 from jitvault.formats.server_product import Product, commands_of, product_by_lines, with_commands
@@ -54,6 +55,8 @@ from jitvault.vault.login import Login
 from jitvault.wiring import Wiring
 
 T = TypeVar("T")
+Templates = Mapping[str, AccessTemplate]
+Engines = Mapping[str, Engine]
 
 _NO_TOKEN = Unknown("no person's token is set", "`bao login`, or set VAULT_TOKEN.")
 _NO_IDENTITY = Unknown("no token is set that Vault accepts", "Log in to Vault (`bao login`) first.")
@@ -163,10 +166,7 @@ class _Facts:
     @property
     def worker_rights(self) -> Known[Sequence[str]]:
         """The rights that the worker's token lacks."""
-        worker = None if self.no_worker else self.wiring.vault(self.wiring.login)
-        return self._of_templates(
-            worker, lambda vault, templates: lacking_rights(vault, templates, self.wiring.engines)
-        )
+        return self._of_templates(self.worker_client, lacking_rights)
 
     @property
     def access_policies(self) -> Known[Sequence[AccessPolicy]]:
@@ -194,12 +194,17 @@ class _Facts:
         return None if isinstance(self.devices, Unknown) else self.wiring.vault(self.settings.admin)
 
     @cached_property
+    def worker_client(self) -> Vault | None:
+        """A client with the worker's token, if Vault accepts it."""
+        return None if self.no_worker else self.wiring.vault(self.wiring.login)
+
+    @cached_property
     def privileged(self) -> Vault | None:
         """A client that may read what checks and probes depend on.
 
         It is the administrator's or the worker's, None without either.
         """
-        return self.admin or (None if self.no_worker else self.wiring.vault(self.wiring.login))
+        return self.admin or self.worker_client
 
     @cached_property
     def any_client(self) -> Vault | None:
@@ -218,12 +223,13 @@ class _Facts:
         except MissingLedger:
             return self._none_yet(), None
         except LedgerUnavailable as error:
-            return Unusable(str(error), error.hint), Unknown(str(error), error.hint)
+            unusable = Unusable(str(error), error.hint)
+            return unusable, unusable
         if found.installation is None:
             return self._none_yet(of=found), None
         if self._is_foreign(found):
             foreign = Unusable(f"{self.wiring.ledger_place} belongs to another installation of jitvault", _FOREIGN_MEND)
-            return foreign, Unknown(foreign.why, foreign.mend)
+            return foreign, foreign
         return replace(found, place=self.wiring.ledger_place), last
 
     def _is_foreign(self, found: LedgerFacts) -> bool:
@@ -245,17 +251,11 @@ class _Facts:
             return _NO_LEDGER if not self.settings.has_worker else self.no_worker
         documents = Documents(self.wiring.vault(self.wiring.login))
         tasks = known(lambda: open_tasks(documents, (documents.get(INSTALLATION) or {}).get("id")))
-        return (
-            tasks
-            if isinstance(tasks, Unknown)
-            else NoneYet(
-                tasks,
-                room_for(self.settings.ledger.get_secret_value()),
-                self.wiring.ledger_place,
-                is_new=of is not None,
-                login=of.login if of else None,
-            )
-        )
+        if isinstance(tasks, Unknown):
+            return tasks
+        room = room_for(self.settings.ledger.get_secret_value())
+        place = self.wiring.ledger_place
+        return NoneYet(tasks, room, place, is_new=of is not None, login=of.login if of else None)
 
     @property
     def record(self) -> Known[LedgerFacts | Unusable | NoneYet]:
@@ -264,8 +264,6 @@ class _Facts:
     @property
     def no_ledger(self) -> Unknown | None:
         """Why the ledger has no facts about tasks; None where it has."""
-        if isinstance(self.record, Unusable):
-            return Unknown(self.record.why, self.record.mend)
         return self.record if isinstance(self.record, Unknown) else None
 
     @property
@@ -290,34 +288,27 @@ class _Facts:
         return PolicySet(found.digest, len(found.rules), tuple(found.idle))
 
     @cached_property
-    def templates(self) -> Known[Mapping[str, AccessTemplate]]:
+    def templates(self) -> Known[Templates]:
         return known(lambda: self.wiring.templates)
 
     @property
     def template_states(self) -> Known[Sequence[TemplateState]]:
-        return self._of_templates(
-            self.any_client,
-            lambda vault, templates: vault_facts.template_states(
-                vault, templates, self.wiring.engines, whole=self.privileged is not None
-            ),
-        )
+        look = partial(vault_facts.template_states, whole=self.privileged is not None)
+        return self._of_templates(self.any_client, look)
 
     @property
     def is_own_published(self) -> Known[bool]:
-        worker = None if self.no_worker else self.wiring.vault(self.wiring.login)
-        return self._of_templates(worker, vault_facts.is_published)
+        return self._of_templates(
+            self.worker_client, lambda vault, templates, _: vault_facts.is_published(vault, templates)
+        )
 
     @property
     def probes(self) -> Known[Sequence[tuple[str, Known[ProbeLogin]]]]:
-        return self._of_templates(
-            self.privileged, lambda vault, templates: vault_facts.probes(vault, templates, self.wiring.engines)
-        )
+        return self._of_templates(self.privileged, vault_facts.probes)
 
     @property
     def targets(self) -> Known[Sequence[Target]]:
-        return self._of_templates(
-            self.privileged, lambda vault, templates: target_facts.targets(vault, templates, self.wiring.engines)
-        )
+        return self._of_templates(self.privileged, target_facts.targets)
 
     @property
     def agent_logins(self) -> Known[AgentLogins]:
@@ -328,16 +319,15 @@ class _Facts:
     def logins_by_certificate(self) -> Known[Mapping[str, Sequence[str]]]:
         if self.admin is None:
             return self.away or NO_ADMIN
-        return self._of_templates(
-            self.admin,
-            lambda vault, templates: target_facts.logins_by_certificate(vault, templates, self.wiring.engines),
-        )
+        return self._of_templates(self.admin, target_facts.logins_by_certificate)
 
-    def _of_templates(self, vault: Vault | None, look: Callable[[Vault, Mapping[str, AccessTemplate]], T]) -> Known[T]:
+    def _of_templates(self, vault: Vault | None, look: Callable[[Vault, Templates, Engines], T]) -> Known[T]:
         templates = self.templates
         if isinstance(templates, Unknown):
             return templates
-        return (self.away or self.no_worker or _NO_IDENTITY) if vault is None else known(lambda: look(vault, templates))
+        if vault is None:
+            return self.away or self.no_worker or _NO_IDENTITY
+        return known(lambda: look(vault, templates, self.wiring.engines))
 
 
 def _provisioned(facts: _Facts) -> Iterable[Check]:

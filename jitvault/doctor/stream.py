@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from jitvault.doctor.check import Ability, About, Check, Known, Unknown, listed
+from jitvault.doctor.check import Ability, About, Check, Known, Unknown
 from jitvault.errors import AuditUntrusted, Denied, Frozen
+from jitvault.formats.plural import listed
 from jitvault.model.scope import FreezeStatement
 
 _PROOF = frozenset({Ability.GRANT, Ability.PROVE})

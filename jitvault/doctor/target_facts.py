@@ -104,7 +104,8 @@ def agent_logins(vault: Vault) -> AgentLogins:
     Raises VaultRefused for an identity that may not read groups, entities or auth methods.
     """
     group = (vault.read(f"identity/group/name/{AGENTS}") or {}).get("data") or {}
-    methods = {table.get("accessor"): (path.rstrip("/"), table) for path, table in _auth_methods(vault).items()}
+    mounted: Mapping[str, Mapping[str, Any]] = (vault.read("sys/auth") or {}).get("data") or {}
+    methods = {table.get("accessor"): (path.rstrip("/"), table) for path, table in mounted.items()}
     given: set[str] = set()
     unread: set[str] = set()
     looked_at: set[str] = set()
@@ -126,8 +127,3 @@ def agent_logins(vault: Vault) -> AgentLogins:
                 elif not found.get(_NO_DEFAULT):
                     given.add(login)
     return AgentLogins(sorted(given), len(looked_at), sorted(unread))
-
-
-def _auth_methods(vault: Vault) -> Mapping[str, Mapping[str, Any]]:
-    found: Mapping[str, Mapping[str, Any]] = (vault.read("sys/auth") or {}).get("data") or {}
-    return found

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from jitvault.doctor.check import Ability, About, Check, Known, Unknown, listed
+from jitvault.doctor.check import Ability, About, Check, Known, Unknown
 from jitvault.engines.interface import Finding
 from jitvault.errors import NotConfirmed, VaultRefused
+from jitvault.formats.plural import listed
 
 TARGET = About("targets", "", NotConfirmed, frozenset({Ability.PROVE}))
 WARNED = About("targets", "", NotConfirmed)

@@ -18,12 +18,12 @@ from jitvault.documents.published_parts import Ended, GrantedExtension
 from jitvault.documents.signed import RECEIPT_KEY, RECEIPT_TYPE, opened
 from jitvault.errors import SecurityFinding
 from jitvault.formats.canonical_json import sha256_hex
-from jitvault.formats.conversion import converter
+from jitvault.formats.conversion import as_json, converter
 from jitvault.model.evidence import Time
-from jitvault.model.revision_content import Party
+from jitvault.model.revision_content import Link, Party
 from jitvault.model.signed_document import SignedByPerson
 from jitvault.model.states import State, Verdict
-from jitvault.policy.decision import ProofLevel, Requirement
+from jitvault.policy.decision import Decision
 
 CLOSED = frozenset({State.SEALED, State.UNVERIFIED})
 """The states that have a receipt."""
@@ -100,43 +100,12 @@ class StatedExtension(GrantedExtension, frozen=True, forbid_unknown_fields=True)
     signed: list[SignedByPerson]
 
 
-class Link(Struct, frozen=True, forbid_unknown_fields=True):
-    """A task above, and its parties."""
-
-    task: str
-    digest: Digest
-    requester: Party
-    agent: Party
-    owner: Party
-
-
 class Recovery(Struct, frozen=True, forbid_unknown_fields=True):
     """A rebuilt record: when, from which published event, and by whose signatures."""
 
     at: Time
     from_: dict[str, str | int | None] = field(name="from")
     verified_by: list[str]
-
-
-class StatedObligations(Struct, frozen=True, forbid_unknown_fields=True):
-    """What policy demanded (`jitvault.policy.decision.Obligations`)."""
-
-    approvals: list[Requirement]
-    max_ttl_s: int | None
-    max_window_s: int | None
-    confirm: ProofLevel | None
-    notify: list[str]
-    owner_may_approve: list[str]
-
-
-class StatedPolicy(Struct, frozen=True, forbid_unknown_fields=True):
-    """Policy's decision about the revision."""
-
-    permitted: bool
-    obligations: StatedObligations
-    rules: list[str]
-    reasons: list[str]
-    policy_digest: str
 
 
 class Receipt(Struct, frozen=True, forbid_unknown_fields=True):
@@ -165,7 +134,7 @@ class Receipt(Struct, frozen=True, forbid_unknown_fields=True):
     access: list[StatedAccess]
     ended: Ended | None
     documents: Documents
-    policy: StatedPolicy
+    policy: Decision
     grants: list[StatedGrant]
     extensions: list[StatedExtension]
     findings: list[StatedFinding]
@@ -255,6 +224,10 @@ def statement_in(signed: object, public_keys: Mapping[int, str]) -> Statement:
     """
     content = opened(signed, key=RECEIPT_KEY, public_keys=public_keys, payload_type=RECEIPT_TYPE)
     try:
-        return _statement(content)
+        found = _statement(content)
     except (ValidationError, RecursionError) as error:
         raise SecurityFinding(f"what the key of receipts signed is no receipt: {type(error).__name__}") from None
+    # a field of the decision that is not there would be read as its default
+    if as_json(found) != content:
+        raise SecurityFinding("what the key of receipts signed is no receipt: a field lacks, or has another form")
+    return found

@@ -14,7 +14,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PlainSerializer,
+    ValidationError,
+    WithJsonSchema,
+)
 from pydantic.annotated_handlers import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_schema
 
@@ -22,7 +30,14 @@ from jitvault.errors import InvalidInput
 from jitvault.formats.did_you_mean import nearest
 from jitvault.formats.shorten import MOST_MARKS, is_mark, marks_so_far
 from jitvault.formats.strict_yaml import Document, Path, place, shown
-from jitvault.formats.time_window import DURATION_PATTERN, INSTANT_PATTERN, parse_duration, parse_instant
+from jitvault.formats.time_window import (
+    DURATION_PATTERN,
+    INSTANT_PATTERN,
+    format_duration,
+    format_instant,
+    parse_duration,
+    parse_instant,
+)
 
 API_VERSION = "jitvault.dev/v1"
 MAX_PROBLEMS = 10
@@ -52,6 +67,14 @@ class Strict(BaseModel):
     """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    def canonical(self) -> dict[str, Any]:
+        """Return plain JSON data, equal for documents that mean the same; digests cover it.
+
+        Defaults are written out, absent optional fields are left out, and names and lists whose order means nothing are
+        sorted. `900s` is written as `15m`, and every instant in UTC. Reading this data gives an equal document.
+        """
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
 def problem(message: str, *, complete: bool = False) -> PydanticCustomError:
@@ -182,16 +205,19 @@ ParameterValue = Annotated[
 Duration = Annotated[
     timedelta,
     BeforeValidator(_reading(parse_duration, "a duration such as 15m or 1h30m")),
+    PlainSerializer(format_duration, when_used="json"),
     WithJsonSchema({"type": "string", "minLength": 2, "pattern": DURATION_PATTERN, "examples": ["15m", "1h30m"]}),
 ]
 Instant = Annotated[
     datetime,
     BeforeValidator(_reading(parse_instant, "a date and time such as 2030-01-31T09:00:00Z")),
+    PlainSerializer(format_instant, when_used="json"),
     WithJsonSchema({"type": "string", "format": "date-time", "pattern": INSTANT_PATTERN}),
 ]
 Text500 = Annotated[str, Prose(500)]
 Level = Literal["low", "medium", "high", "critical"]
 SortedNames = AfterValidator(sorted_names)
+SortedKeys = AfterValidator(lambda named: dict(sorted(named.items())))
 
 
 def validated(model: type[M], document: Document) -> M:

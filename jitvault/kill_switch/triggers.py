@@ -20,7 +20,7 @@ from jitvault.lifecycle.requests.freeze_documents import freezes
 from jitvault.lifecycle.unexpected_error import failure_of
 from jitvault.model.revision import Revision
 from jitvault.model.scope import FreezeStatement
-from jitvault.model.states import LIVING, State
+from jitvault.model.states import LIVING
 from jitvault.stream.tripwires import watch
 
 Reasons = Mapping[str, str]
@@ -128,21 +128,19 @@ def _covers(worker: WorkerContext, word: FreezeStatement, task_id: str) -> bool:
         return True
 
 
-def end_all(worker: WorkerContext, reasons: Reasons, tell: Callable[[str], None]) -> dict[str, State]:
-    """End the tasks, and return the states of the ended ones.
+def end_all(worker: WorkerContext, reasons: Reasons, tell: Callable[[str], None]) -> None:
+    """End the tasks.
 
     The tokens of all tasks are revoked first. `tell` is called with the result of each task.
     """
-    ended: dict[str, State] = {}
     for task_id in reasons:
         # with this deadline only the tokens are revoked; what fails is done again below, and reported there
         with suppress(JitvaultError):
             advance(worker, task_id, deadline=worker.clock.monotonic())
     for task_id, why in reasons.items():
         try:
-            ended[task_id] = advance(worker, task_id).task.state
+            state = advance(worker, task_id).task.state
         except JitvaultError as error:
             tell(f"{task_id}: {why} It could not be ended: {error}")
         else:
-            tell(f"{task_id} is {ended[task_id]}: {why} See `jitvault status {task_id}`.")
-    return ended
+            tell(f"{task_id} is {state}: {why} See `jitvault status {task_id}`.")

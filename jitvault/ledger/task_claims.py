@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, func, null, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, TextClause, bindparam, func, null, or_, select, update
 
 from jitvault.errors import WrongState
 from jitvault.ledger.claim_clock import now as claim_clock
@@ -28,27 +28,44 @@ _NEXT_DUE = select(func.min(_TASK.due_at)).where(schema.IS_OPEN, _TASK.due_at > 
 _EARLIEST_DUE = select(func.min(_TASK.due_at)).where(schema.IS_OPEN)
 
 
-def _due(*, only_held: bool) -> Select[str]:
-    """Return the query for due tasks without a worker, held ones first.
+_HOLDING = _TASK.state.in_([state.value for state in LIVE_STATES])
+
+
+def _is_due(*, only_held: bool) -> list[ColumnElement[bool] | TextClause]:
+    """Return the conditions for a due task without a worker.
 
     Tasks that are over are excluded by the index: there may be millions.
     """
-    holding = _TASK.state.in_([state.value for state in LIVE_STATES])
-    query = select(_TASK.task_id).where(
+    found: list[ColumnElement[bool] | TextClause] = [
         schema.IS_OPEN,
         _TASK.due_at <= bindparam("now"),
         is_free(schema.tasks),
         or_(_TASK.keeper.is_(None), _TASK.keeper == bindparam("this"), _TASK.due_at <= bindparam("late")),
         _TASK.task_id.not_in(bindparam("besides", expanding=True)),
-    )
-    if only_held:
-        query = query.where(holding)
-    return query.order_by(holding.desc(), _TASK.due_at, _TASK.task_id).limit(bindparam("most"))
+    ]
+    return [*found, _HOLDING] if only_held else found
 
 
-_DUE = {only_held: _due(only_held=only_held) for only_held in (False, True)}
+def _in_turn(*, only_held: bool) -> Select[str]:
+    """Return the query for due tasks in the order in which they are taken, held ones first.
+
+    Nobody's second task comes before another requester's first, however early it is due.
+    """
+    whose = (_HOLDING, _TASK.requester)
+    nth = func.row_number().over(partition_by=whose, order_by=(_TASK.due_at, _TASK.task_id)).label("nth")
+    turns = select(_TASK.task_id, nth).where(*_is_due(only_held=only_held)).subquery()
+    served = _TASK.requester.in_(bindparam("served", expanding=True))
+    order = (_HOLDING.desc(), turns.c.nth, served, _TASK.due_at, _TASK.task_id)
+    query = select(_TASK.task_id).join(turns, turns.c.task_id == _TASK.task_id).where(*_is_due(only_held=only_held))
+    return query.order_by(*order).limit(bindparam("most"))
+
+
+_DUE = {only_held: select(_TASK.task_id).where(*_is_due(only_held=only_held)).limit(1) for only_held in (False, True)}
 # rows that another worker locks at this moment are skipped, not waited for
-_LOCK_DUE = {only_held: query.with_for_update(key_share=True, skip_locked=True) for only_held, query in _DUE.items()}
+_LOCK_DUE = {
+    only_held: _in_turn(only_held=only_held).with_for_update(key_share=True, skip_locked=True, of=schema.tasks)
+    for only_held in (False, True)
+}
 
 
 _KEEPS_NOTHING = update(schema.tasks).where(schema.IS_OPEN, _TASK.keeper == bindparam("this")).values(keeper=null())
@@ -159,12 +176,19 @@ class TaskClaims:
         return Turn.OURS
 
     def take_due(
-        self, now: datetime, limit: int, *, besides: Collection[str] = (), only_held: bool = False
+        self,
+        now: datetime,
+        limit: int,
+        *,
+        besides: Collection[str] = (),
+        served: Collection[str] = (),
+        only_held: bool = False,
     ) -> list[str]:
         """Claim up to `limit` due tasks that no worker holds, none of `besides`.
 
         A task is due when a renewal, a heartbeat, the end of its window, the retry of a revocation or its sealing is
-        due. Tasks that hold access come first; `only_held` takes no others. Returns their ids in this order.
+        due. Tasks that hold access come first; `only_held` takes no others. Among them the requesters take turns, those
+        in `served` last. Returns their ids in this order.
 
         A task that another process renews from its memory is due `LATE` later.
 
@@ -174,7 +198,8 @@ class TaskClaims:
         asked = {"now": now, "late": now - LATE, "this": self._this, "besides": list(besides)}
 
         def unit(connection: Connection) -> dict[str, int]:
-            found = list(connection.execute(_LOCK_DUE[only_held], {**asked, "most": limit}).scalars())
+            most = {"most": limit, "served": list(served)}
+            found = list(connection.execute(_LOCK_DUE[only_held], {**asked, **most}).scalars())
             if not found:
                 return {}
             take = taking(schema.tasks).where(_TASK.task_id.in_(found)).returning(_TASK.task_id, _TASK.claim_epoch)
@@ -183,7 +208,7 @@ class TaskClaims:
 
         with self._db.read() as connection:
             # mostly no task is due, and a read does not block writers
-            if connection.execute(_DUE[only_held], {**asked, "most": 1}).first() is None:
+            if connection.execute(_DUE[only_held], asked).first() is None:
                 return []
         taken = {task_id: Taken(epoch) for task_id, epoch in self._db.write(unit).items()}
         self._taken |= taken

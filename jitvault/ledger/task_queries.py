@@ -182,6 +182,16 @@ class TaskQueries:
                 for row in connection.execute(select(schema.tasks).where(task_id.in_(batch))).mappings()
             ]
 
+    def requesters(self, task_ids: Collection[str]) -> dict[str, str]:
+        """Return the requester of each known task."""
+        task = schema.tasks.c
+        found: dict[str, str] = {}
+        with self._db.read() as connection:
+            for batch in batches(sorted(task_ids)):
+                query = select(task.task_id, task.requester).where(task.task_id.in_(batch))
+                found |= {row.task_id: row.requester for row in connection.execute(query)}
+        return found
+
     def unknown_tasks(self, task_ids: Collection[str]) -> list[str]:
         """Return those of `task_ids` that the ledger has no task of."""
         task_id = schema.tasks.c.task_id

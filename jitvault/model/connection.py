@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Callable, Iterable
 from ipaddress import IPv6Address
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import quote
 
 import msgspec
@@ -99,10 +99,6 @@ class Connection(Strict):
             database=None if self.database is None else fill(self.database),
             ca_file=self.ca_file,
         )
-
-    def canonical(self) -> dict[str, Any]:
-        """Return plain JSON data without the fields that are absent."""
-        return self.model_dump(exclude_none=True)
 
 
 class ConnectionFacts(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -15,7 +15,6 @@ from pydantic import AfterValidator, Field, model_validator
 from jitvault.errors import InvalidInput
 from jitvault.formats.canonical_json import likely_bytes
 from jitvault.formats.fields import (
-    API_VERSION,
     Duration,
     EntityName,
     Identifier,
@@ -26,6 +25,7 @@ from jitvault.formats.fields import (
     ParameterValue,
     Prose,
     ShortName,
+    SortedKeys,
     SortedNames,
     Strict,
     TemplateName,
@@ -34,7 +34,7 @@ from jitvault.formats.fields import (
     validated,
 )
 from jitvault.formats.strict_yaml import MAX_BYTES, Document, read_document
-from jitvault.formats.time_window import Window, format_duration, format_instant
+from jitvault.formats.time_window import Window
 
 ToolName = Annotated[
     str,
@@ -47,6 +47,7 @@ LabelValue = Annotated[str, Prose(63)]
 Labels = Annotated[
     Mapping[Identifier, LabelValue],
     Field(max_length=16, json_schema_extra={"additionalProperties": False}),
+    SortedKeys,
 ]
 
 
@@ -64,6 +65,7 @@ class AccessEntry(Strict):
     with_: Annotated[
         Mapping[ParameterName, ParameterValue],
         Field(max_length=16, json_schema_extra={"additionalProperties": False}),
+        SortedKeys,
     ] = Field(
         default_factory=dict,
         alias="with",
@@ -77,11 +79,6 @@ class AccessEntry(Strict):
         It also gives the sort order.
         """
         return self.template, tuple(sorted(self.with_.items()))
-
-    def canonical(self) -> dict[str, Any]:
-        """Return plain JSON data; an absent `reason` is left out."""
-        found: dict[str, Any] = {"template": self.template, "with": dict(sorted(self.with_.items()))}
-        return found if self.reason is None else {**found, "reason": self.reason}
 
 
 def _sorted_access(entries: tuple[AccessEntry, ...]) -> tuple[AccessEntry, ...]:
@@ -135,24 +132,6 @@ class WindowFields(Strict):
     def value(self) -> Window:
         """Return the fields as a `Window`, for calculations."""
         return Window(for_=self.for_, until=self.until, not_before=self.not_before)
-
-    def canonical(self) -> dict[str, str]:
-        """Return plain JSON data in one spelling.
-
-        `900s` is written as `15m`, and every instant in UTC.
-        """
-        found = {}
-        if self.for_ is not None:
-            found["for"] = format_duration(self.for_)
-        if self.until is not None:
-            found["until"] = format_instant(self.until)
-        if self.not_before is not None:
-            found["not_before"] = format_instant(self.not_before)
-        if self.ttl is not None:
-            found["ttl"] = format_duration(self.ttl)
-        if self.heartbeat is not None:
-            found["heartbeat"] = format_duration(self.heartbeat)
-        return found
 
 
 class TaskMetadata(Strict):
@@ -217,34 +196,6 @@ class TaskSpec(Strict):
     def window(self) -> Window:
         """When the access may be held."""
         return self.spec.window.value()
-
-    def canonical(self) -> dict[str, Any]:
-        """Return plain JSON data, equal for equal requests; digests cover it.
-
-        Defaults are written out, absent optional fields are left out, and lists whose order means nothing
-        are sorted. `from_data` of this data gives an equal spec.
-        """
-        body = self.spec
-        found: dict[str, Any] = {
-            "agent": body.agent,
-            "owner": body.owner,
-            "intent": body.intent,
-            "criticality": body.criticality,
-            "tools": list(body.tools),
-            "access": [entry.canonical() for entry in body.access],
-            "window": body.window.canonical(),
-            "deliver": body.deliver,
-        }
-        if body.network is not None:
-            found["network"] = body.network
-        if body.parent is not None:
-            found["parent"] = body.parent
-        return {
-            "apiVersion": API_VERSION,
-            "kind": "Task",
-            "metadata": {"id": self.metadata.id, "labels": dict(sorted(self.metadata.labels.items()))},
-            "spec": found,
-        }
 
 
 def parse_spec(data: bytes, source: str = "spec") -> TaskSpec:

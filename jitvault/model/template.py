@@ -7,21 +7,19 @@ closed lists, and every path that they can form is checked when the template is 
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sized
 from datetime import timedelta
 from functools import lru_cache
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-import rfc8785
 from pydantic import AfterValidator, Field, model_validator
 
 from jitvault.errors import InvalidInput
+from jitvault.formats.canonical_json import canonical_bytes, sha256_hex
 from jitvault.formats.did_you_mean import nearest
 from jitvault.formats.fields import (
-    API_VERSION,
     Duration,
     EntityName,
     Identifier,
@@ -31,6 +29,7 @@ from jitvault.formats.fields import (
     ParameterValue,
     Prose,
     ShortName,
+    SortedKeys,
     SortedNames,
     Strict,
     TemplateName,
@@ -91,24 +90,20 @@ DataPattern = Annotated[
 ]
 
 
-def _wrap_ttl(duration: timedelta) -> timedelta:
-    least, most = WRAP_TTLS
-    if not least <= duration <= most:
-        raise problem(
-            f"expected {format_duration(least)} to {format_duration(most)}, got {format_duration(duration)}",
-            complete=True,
-        )
-    return duration
+def _is_empty(found: Sized) -> bool:
+    return not found
 
 
-def _accepted_after_end(duration: timedelta) -> timedelta:
-    least, most = ACCEPTED_AFTER_END
-    if not least <= duration <= most:
-        raise problem(
-            f"expected {format_duration(least)} to {format_duration(most)}, got {format_duration(duration)}",
-            complete=True,
-        )
-    return duration
+def _between(least: timedelta, most: timedelta) -> AfterValidator:
+    def check(duration: timedelta) -> timedelta:
+        if not least <= duration <= most:
+            raise problem(
+                f"expected {format_duration(least)} to {format_duration(most)}, got {format_duration(duration)}",
+                complete=True,
+            )
+        return duration
+
+    return AfterValidator(check)
 
 
 class Parameter(Strict):
@@ -138,12 +133,15 @@ class TemplateBody(Strict):
     parameters: Annotated[
         Mapping[ParameterName, Parameter],
         Field(max_length=16, json_schema_extra={"additionalProperties": False}),
+        SortedKeys,
     ] = Field(default_factory=dict, description="What a task chooses; every one is used in the path or in the data.")
     data: Annotated[
         Mapping[DataKey, DataPattern],
         Field(max_length=16, json_schema_extra={"additionalProperties": False}),
+        SortedKeys,
     ] = Field(
         default_factory=dict,
+        exclude_if=_is_empty,
         description="What the agent sends to the path, all of it and nothing else, with {parameter} as in the path; "
         "for engines that are written to.",
     )
@@ -155,10 +153,10 @@ class TemplateBody(Strict):
     ] = Field(default=(), description="The domains of the data it reaches; policy may look at them.")
     ttl: Duration = Field(description="How long a credential lives unless it is renewed.")
     max_window: Duration = Field(description="The longest window that a task may ask for, at most 8h.")
-    wrap_ttl: Annotated[Duration, AfterValidator(_wrap_ttl)] = Field(
+    wrap_ttl: Annotated[Duration, _between(*WRAP_TTLS)] = Field(
         description="How long the wrapping token waits for the agent, 5s to 10m."
     )
-    accepted_after_end: Annotated[Duration, AfterValidator(_accepted_after_end)] | None = Field(
+    accepted_after_end: Annotated[Duration, _between(*ACCEPTED_AFTER_END)] | None = Field(
         default=None,
         description="How long after its end others may go on accepting a credential, by an answer that they saved or "
         "in a session that is open, 10s to 8h; required for engine pki, and for no other.",
@@ -180,7 +178,11 @@ class TemplateBody(Strict):
         tuple[Server, ...],
         Field(strict=False, max_length=MAX_VERIFIERS, json_schema_extra={"uniqueItems": True}),
         SortedNames,
-    ] = Field(default=(), description="TLS servers, as host:port, that its check shows a certificate; for engine pki.")
+    ] = Field(
+        default=(),
+        exclude_if=_is_empty,
+        description="TLS servers, as host:port, that its check shows a certificate; for engine pki.",
+    )
     connection: Connection | None = Field(
         default=None,
         description="Where the agent uses the credential: approvers read it, the agent gets it.",
@@ -318,53 +320,9 @@ class AccessTemplate(Strict):
         """Yield every combination of choices, in order; `{}` without parameters."""
         return self.spec.combinations()
 
-    def canonical(self) -> dict[str, Any]:
-        """Return plain JSON data, equal for templates that mean the same.
-
-        `parse_template` reads it back.
-        """
-        body = self.spec
-        found: dict[str, Any] = {
-            "engine": body.engine,
-            "mount": body.mount,
-            "path": body.path,
-            "parameters": {
-                name: {"choices": list(parameter.choices)} for name, parameter in sorted(body.parameters.items())
-            },
-            "tier": body.tier,
-            "data_domains": list(body.data_domains),
-            "ttl": format_duration(body.ttl),
-            "max_window": format_duration(body.max_window),
-            "wrap_ttl": format_duration(body.wrap_ttl),
-            "lease_budget": body.lease_budget,
-            "confirm": body.confirm,
-        }
-        if body.data:
-            found["data"] = dict(sorted(body.data.items()))
-        if body.accepted_after_end is not None:
-            found["accepted_after_end"] = format_duration(body.accepted_after_end)
-        if body.probe is not None:
-            found["probe"] = body.probe
-        if body.confirm_why is not None:
-            found["confirm_why"] = body.confirm_why
-        if body.verifiers:
-            found["verifiers"] = list(body.verifiers)
-        if body.connection is not None:
-            found["connection"] = body.connection.canonical()
-        return {
-            "apiVersion": API_VERSION,
-            "kind": "AccessTemplate",
-            "metadata": {
-                "name": self.metadata.name,
-                "description": self.metadata.description,
-                "owner": self.metadata.owner,
-            },
-            "spec": found,
-        }
-
     def digest(self) -> str:
         """Return the SHA-256, in hex, of the canonical form's RFC 8785 bytes."""
-        return hashlib.sha256(rfc8785.dumps(self.canonical())).hexdigest()
+        return sha256_hex(canonical_bytes(self.canonical()))
 
 
 @lru_cache(maxsize=256)

@@ -7,8 +7,8 @@ its marker shows that the token roles are jitvault's; a role has no field for a 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from ipaddress import ip_network
 from string import Template
 
@@ -16,7 +16,7 @@ from jitvault.documents.paths import INBOX_MOUNT
 from jitvault.documents.signed import RECEIPT_KEY, signer_key
 from jitvault.engines.interface import Engine, check_template
 from jitvault.errors import InvalidInput
-from jitvault.model.read_limit import quotas
+from jitvault.model.read_limit import TASKS_PER_SECOND, quotas
 from jitvault.model.template import MAX_CHOICES, RESERVED, AccessTemplate
 from jitvault.model.vault_access import CAPS, AccessPolicy, access_policy, role_name
 from jitvault.provision.item import Item
@@ -54,24 +54,41 @@ class Access:
     worker_paths: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Want:
+    """What to provision Vault for.
+
+    `policies` maps the file names of `policies/vault` to their texts. `networks` maps the names of networks to add or
+    to change to their CIDRs, and `removed_networks` names those to remove; all others stay. `worker_login` is the
+    worker's AppRole, None where none is wanted. `tasks_per_second` is how many tasks behind one client address may
+    begin to read within a second; 0 sets no limit.
+    """
+
+    templates: Mapping[str, AccessTemplate]
+    engines: Mapping[str, Engine]
+    policies: Mapping[str, str]
+    networks: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    removed_networks: Collection[str] = ()
+    worker_login: WorkerLogin | None = None
+    tasks_per_second: int = TASKS_PER_SECOND
+
+
 def desired(
+    want: Want,
     *,
-    templates: Mapping[str, AccessTemplate],
-    engines: Mapping[str, Engine],
     networks: Mapping[str, Sequence[str]],
-    policies: Mapping[str, str],
     signers: Iterable[str],
-    tasks_per_second: int,
     removed_roles: Iterable[str] = (),
-    worker_login: WorkerLogin | None = None,
 ) -> tuple[Item, ...]:
     """Return everything that jitvault needs in Vault, in order of creation.
 
-    `networks` maps names to CIDRs, `policies` the names of the files in `policies/vault` to their texts. `signers` are
-    entity ids. `tasks_per_second` is how many tasks behind one address may begin to read within a second.
-    `removed_roles` are token roles to delete, which comes after the worker has lost its rights on them. Raises
-    InvalidInput for a template, a network or a policy file that cannot be used.
+    `networks` maps names to CIDRs, with those that stay. `signers` are entity ids. `removed_roles` are token roles to
+    delete, which comes after the worker has lost its rights on them. Raises InvalidInput for a template, a network or a
+    policy file that cannot be used.
     """
+    templates = want.templates
+    engines = want.engines
+    policies = want.policies
     roles = token_roles(networks)
     granted = tuple(accesses(templates, engines))
     return (
@@ -92,8 +109,8 @@ def desired(
         *(SigningKey(signer_key(entity_id)) for entity_id in sorted(set(signers))),
         *plain_keys(templates, engines),
         *shortened(templates, engines),
-        *map(ReadLimit, quotas(templates.values(), tasks_per_second)),
-        *((worker_login,) if worker_login else ()),
+        *map(ReadLimit, quotas(templates.values(), want.tasks_per_second)),
+        *((want.worker_login,) if want.worker_login else ()),
     )
 
 

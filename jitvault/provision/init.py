@@ -6,44 +6,20 @@ jitvault's apply(vault, found) # makes the changes; every step of a second plan 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
-from jitvault.engines.interface import Engine
 from jitvault.errors import WrongState
-from jitvault.model.read_limit import TASKS_PER_SECOND
-from jitvault.model.template import AccessTemplate
 from jitvault.model.vault_access import WORKER_POLICY
-from jitvault.provision.desired import desired
+from jitvault.provision.desired import Want, desired
 from jitvault.provision.in_use import in_use, lost_paths
 from jitvault.provision.item import Step
 from jitvault.provision.items import MarkedPolicy
 from jitvault.provision.live import Live
 from jitvault.provision.networks import known_networks, merged, roles_to_remove
 from jitvault.provision.plan import Plan, carry_out, difference
-from jitvault.provision.worker_login import WorkerLogin
 from jitvault.vault.client import Vault
 
 __all__ = ["Plan", "Step", "Want", "apply", "plan"]
-
-
-@dataclass(frozen=True, slots=True)
-class Want:
-    """What to provision Vault for.
-
-    `policies` maps the file names of `policies/vault` to their texts. `networks` maps the names of networks to add or
-    to change to their CIDRs, and `removed_networks` names those to remove; all others stay. `worker_login` is the
-    worker's AppRole, None where none is wanted. `tasks_per_second` is how many tasks behind one client address may
-    begin to read within a second; 0 sets no limit.
-    """
-
-    templates: Mapping[str, AccessTemplate]
-    engines: Mapping[str, Engine]
-    policies: Mapping[str, str]
-    networks: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    removed_networks: Collection[str] = ()
-    worker_login: WorkerLogin | None = None
-    tasks_per_second: int = TASKS_PER_SECOND
 
 
 def plan(vault: Vault, want: Want) -> Plan:
@@ -57,14 +33,10 @@ def plan(vault: Vault, want: Want) -> Plan:
     live = Live(vault)
     known = known_networks(live)
     items = desired(
-        templates=want.templates,
-        engines=want.engines,
+        want,
         networks=merged(known, want.networks, want.removed_networks),
         removed_roles=roles_to_remove(live, known, want.removed_networks),
-        policies=want.policies,
         signers=live.signers(),
-        tasks_per_second=want.tasks_per_second,
-        worker_login=want.worker_login,
     )
     found = difference(items, live)
     return replace(found, in_use=in_use(vault, _lost(found, live)))

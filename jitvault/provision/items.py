@@ -80,10 +80,7 @@ class InboxLife(Item):
     """How many versions Vault keeps of a document in an inbox, and for how long."""
 
     kind = "engine configuration"
-
-    @property
-    def label(self) -> str:
-        return f"{INBOX_MOUNT}/config"
+    label = f"{INBOX_MOUNT}/config"
 
     def step(self, live: Live) -> Step:
         if INBOX_MOUNT not in live.mounts:
@@ -114,10 +111,7 @@ class Installation(Item):
     """The document with the installation's id, never changed once created."""
 
     kind = "document"
-
-    @property
-    def label(self) -> str:
-        return f"{KV_MOUNT}/installation"
+    label = f"{KV_MOUNT}/installation"
 
     def step(self, live: Live) -> Step:
         existed, found = live.installation()
@@ -143,9 +137,7 @@ class NetworksDocument(Item):
     kind = "document"
     networks: tuple[tuple[str, tuple[str, ...]], ...]
 
-    @property
-    def label(self) -> str:
-        return f"{KV_MOUNT}/{NETWORKS}"
+    label = f"{KV_MOUNT}/{NETWORKS}"
 
     @property
     def wanted(self) -> dict[str, list[str]]:

@@ -33,9 +33,7 @@ class WorkerLogin(Item):
     kind = "worker's AppRole"
     cidrs: tuple[str, ...]
 
-    @property
-    def label(self) -> str:
-        return NAME
+    label = NAME
 
     def step(self, live: Live) -> Step:
         lines = _changes(live.vault, self)

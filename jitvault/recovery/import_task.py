@@ -36,15 +36,15 @@ NOTE = "the ledger was lost or restored; what may hold access then is ended"
 _SILENT = frozenset({RecoveryAction.KEPT, RecoveryAction.LEFT, RecoveryAction.CONTRADICTS})
 
 
-def import_task(worker: WorkerContext, case: RecoveryCase) -> TaskRecord | None:
+def import_task(worker: WorkerContext, case: RecoveryCase) -> None:
     """Do the action of the case, and publish the task.
 
-    From then on the ledger and Vault agree about it. Returns None where nothing is to be done. Raises InvalidInput for
+    From then on the ledger and Vault agree about it. Raises InvalidInput for
     a request that cannot be admitted; that refusal is published.
     """
     task_id = case.published.task_id
     if case.action in _SILENT:
-        return None
+        return
     decision = None
     if case.action is RecoveryAction.ANEW:
         decision = readmit_request(worker, task_id, published_copy=case.published)
@@ -58,9 +58,7 @@ def import_task(worker: WorkerContext, case: RecoveryCase) -> TaskRecord | None:
         else:
             with worker.ledger.claim(task_id) as claim:
                 _go_on(worker, worker.record(task_id), case, claim)
-    record = worker.record(task_id)
-    publish(worker, record, decision)
-    return record
+    publish(worker, worker.record(task_id), decision)
 
 
 def _create(worker: WorkerContext, case: RecoveryCase) -> None:

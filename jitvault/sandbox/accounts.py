@@ -1,4 +1,4 @@
-"""Choose the user for a server that refuses to run as root.
+"""Choose the user for a server that refuses to run as root, and write what others may not read.
 
 Also find out what that user can reach.
 """
@@ -39,6 +39,13 @@ def server_account() -> Account | None:
         "PostgreSQL does not run as root, and there is no other user for it here",
         hint="Run the sandbox as a normal user, or add a system user called pgserver.",
     )
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a new file that only its owner can read."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
 
 
 def give(path: Path, account: Account | None) -> None:

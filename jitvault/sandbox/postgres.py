@@ -9,7 +9,6 @@ In a root process the server runs as another user: see `placement.py`.
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 import signal
@@ -20,7 +19,7 @@ from types import TracebackType
 from typing import ClassVar
 
 from jitvault.errors import VaultUnavailable, WrongState
-from jitvault.sandbox.accounts import give
+from jitvault.sandbox.accounts import give, write_private
 from jitvault.sandbox.lifecycle import MINIMAL_ENVIRONMENT, Server
 from jitvault.sandbox.placement import Placement, place
 from jitvault.sandbox.processes import Command, ServerProcess
@@ -141,9 +140,7 @@ class Postgres(Server):
         placed.data.mkdir(mode=0o700)
         give(placed.data, placed.account)
         try:
-            descriptor = os.open(password_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                file.write(self.superuser_password + "\n")
+            write_private(password_file, self.superuser_password + "\n")
             give(password_file, placed.account)
             process = self._process = ServerProcess(self._initdb_command(password_file))
             finished = process.wait(max(0.0, deadline - time.monotonic()))

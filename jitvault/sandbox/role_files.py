@@ -20,6 +20,7 @@ from pathlib import Path
 
 from jitvault import settings
 from jitvault.errors import UsageError
+from jitvault.sandbox.accounts import write_private
 from jitvault.sandbox.placement import find_programs
 
 MCP_FILE = ".mcp.json"
@@ -72,8 +73,8 @@ def write_role_files(directory: Path, variables: Mapping[str, str], server: Path
         part.mkdir(mode=0o700)
         for role in ROLES:
             script = _script(_of_role(role, variables), variables)
-            _write(part / file_name(role), script + "".join(map(_with_programs, programs)))
-        _write(part / MCP_FILE, _mcp_configuration(variables))
+            write_private(part / file_name(role), script + "".join(map(_with_programs, programs)))
+        write_private(part / MCP_FILE, _mcp_configuration(variables))
         part.rename(directory)
     except OSError as error:
         shutil.rmtree(part, ignore_errors=True)
@@ -95,8 +96,9 @@ def write_env_file(path: Path, variables: Mapping[str, str]) -> None:
     The file is complete from the moment it exists. Only its owner can read it. Raises UsageError.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}")
+    warning = "# everybody's tokens, for scripts: who sources it can act as anybody\n"
     try:
-        _write(part, f"# everybody's tokens, for scripts: who sources it can act as anybody\n{_script(variables, ())}")
+        write_private(part, warning + _script(variables, ()))
         part.rename(path)
     except OSError as error:
         part.unlink(missing_ok=True)
@@ -151,9 +153,3 @@ def _with_programs(directory: Path) -> str:
     """
     programs = shlex.quote(str(directory))
     return f'jv={programs}; case ":$PATH:" in *":$jv:"*) ;; *) export PATH="$PATH:$jv" ;; esac; unset jv\n'
-
-
-def _write(path: Path, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)

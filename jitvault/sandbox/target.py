@@ -10,7 +10,7 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jitvault.engines.postgresql.client import VAULTS_LOGINS
+from jitvault.engines.postgresql.client import SETTINGS, VAULTS_LOGINS
 from jitvault.errors import UsageError, VaultUnavailable
 from jitvault.formats.secret import Secret
 from jitvault.sandbox.postgres import Postgres
@@ -217,13 +217,6 @@ _DROP_LOGIN = (
 )
 REVOCATION = (_LEAVE_GROUPS, _CLOSE_LOGIN, _END_SESSIONS, _LEAVE_LITTLE, _DROP_OWNED, _DROP_LOGIN)
 
-# of Vault's login and the probe's: they find nothing in a schema that others may write to, and wait for other sessions
-# only for a short time
-SETTINGS = (
-    "SET search_path = pg_catalog, pg_temp",
-    "SET lock_timeout = '1s'",
-    "SET statement_timeout = '10s'",
-)
 # each revocation that waits for the target holds one connection; Vault's default is four
 MAX_OPEN_CONNECTIONS = 20
 _SET_FALSE_SINCE = 16
@@ -323,6 +316,7 @@ def _create_logins(database: psycopg.Connection[tuple[object, ...]], logins: Log
     ):
         create_role = sql.SQL("CREATE ROLE {} {} PASSWORD {}")
         database.execute(create_role.format(sql.Identifier(role), sql.SQL(rights), sql.Literal(password.reveal())))
+        # they find nothing in a schema that others may write to, and wait for other sessions only for a short time
         for setting in SETTINGS:
             database.execute(f"ALTER ROLE {role} {setting}".encode())
         database.execute(f"GRANT pg_signal_backend TO {role}".encode())

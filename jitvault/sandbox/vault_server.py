@@ -13,7 +13,6 @@ process, and its devices are enabled by API before anything else.
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -29,6 +28,7 @@ from jitvault.formats.server_product import Product
 from jitvault.http.connection import NoAnswer, ServerAddress, connect
 from jitvault.http.deadline_socket import TimeLimit
 from jitvault.sandbox import vault_configuration
+from jitvault.sandbox.accounts import write_private
 from jitvault.sandbox.binary import Binary, find_binary
 from jitvault.sandbox.lifecycle import MINIMAL_ENVIRONMENT, Server
 from jitvault.sandbox.processes import Command, ServerProcess, free_port
@@ -122,7 +122,7 @@ class VaultServer(Server):
             )
         if self.product is Product.OPENBAO and not self._key_file.exists():
             # In hex, because the server trims white space off the file, and random bytes may end with some.
-            _write_private(self._key_file, secrets.token_bytes(32).hex())
+            write_private(self._key_file, secrets.token_bytes(32).hex())
 
     def _choose_ports(self) -> None:
         super()._choose_ports()
@@ -131,7 +131,7 @@ class VaultServer(Server):
 
     def _command(self) -> Command:
         self._config_file.unlink(missing_ok=True)
-        _write_private(self._config_file, self._configuration())
+        write_private(self._config_file, self._configuration())
         if self.storage == "raft":
             self._raft.mkdir(mode=0o700, exist_ok=True)
         return Command(
@@ -249,10 +249,3 @@ class VaultServer(Server):
             if isinstance(found, dict):
                 return answer.status_code, found
         return answer.status_code, {}
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Write a new file that only its owner can read."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)

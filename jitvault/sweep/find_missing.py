@@ -11,6 +11,7 @@ from typing import Any
 
 from jitvault.context import WorkerContext
 from jitvault.errors import CorruptRecord, JitvaultError
+from jitvault.formats.clocks import TOLERANCE
 from jitvault.ledger.model import GrantRow, LeaseRow, OpState, TaskRecord
 from jitvault.lifecycle.record.lookups import is_any_live
 from jitvault.model.revision import Revision
@@ -93,22 +94,35 @@ def _explained(
 ) -> MissingCredential:
     trail = worker.ledger.trail(record)
     names = {owned.subject}
+    grant = next((g for g in record.grants if g.grant_id == row.grant_id), None)
     if isinstance(row, LeaseRow):
         expires_at = _expiry(worker, record, row)
         names.add(worker.hasher.remembered(row.lease_id))
-        grant = next((g for g in record.grants if g.grant_id == row.grant_id), None)
         token_is_gone = grant is None or not is_any_live(worker, [grant])
     else:
-        expires_at, token_is_gone = row.expires_at, False
+        expires_at, token_is_gone = _unrenewed_expiry(row), False
     return explain(
         owned,
         frozenset(names),
         trail.observations,
         sessions=trail.worker_accessors,
         expires_at=expires_at,
+        step=timedelta(seconds=grant.step_s if grant else 0),
         now=inventory.canary.at,
         token_is_gone=token_is_gone,
     )
+
+
+def _unrenewed_expiry(grant: GrantRow) -> datetime | None:
+    """Return when a token expires by Vault's clock after the last renewal that the ledger knows.
+
+    The chain commits the latest end of several steps ahead. A token that nobody renews expires after one, which is half
+    a step after its next renewal was due.
+    """
+    if grant.issued_at is None or grant.renew_at is None or grant.expires_at is None:
+        return grant.expires_at
+    step = timedelta(seconds=grant.step_s)
+    return min(grant.expires_at, max(grant.issued_at + step, grant.renew_at + step / 2) + TOLERANCE)
 
 
 def _expiry(worker: WorkerContext, record: TaskRecord, lease: LeaseRow) -> datetime | None:

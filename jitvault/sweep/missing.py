@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from jitvault.audit.observation import Kind, Observation, renewed_until
@@ -46,19 +46,21 @@ def explain(
     *,
     sessions: frozenset[str],
     expires_at: datetime | None,
+    step: timedelta,
     now: datetime,
     token_is_gone: bool,
 ) -> MissingCredential:
     """Return why a credential is gone.
 
-    `names` are the names that lines use for it, and `sessions` the accessor HMACs of the worker's tokens. An act that
-    took the record away without calling the backend explains nothing: the credential may still work.
+    `names` are the names that lines use for it, and `sessions` the accessor HMACs of the worker's tokens. `expires_at`
+    is when it expires if no line shows a renewal, and `step` for how long the worker renews it. An act that took the
+    record away without calling the backend explains nothing: the credential may still work.
     """
     ended = next((o for o in lines if _ends(o, owned, names)), None)
     if ended is not None:
         return MissingCredential(owned, MissingCause.ENDED, _by_whom(ended, owned, sessions), ended.line, ended.at)
     renewals = [o for o in lines if o.kind is Kind.RENEWED and done(o) and o.subject in names]
-    expires_at = _latest_end(expires_at, renewals, sessions)
+    expires_at = _latest_end(expires_at, renewals, sessions, step)
     if expires_at is not None and now >= expires_at:
         return MissingCredential(
             owned, MissingCause.EXPIRED, f"its time was over at {expires_at:%Y-%m-%d %H:%M:%S} UTC, by Vault's clock"
@@ -73,7 +75,7 @@ def explain(
 
 
 def _latest_end(
-    expires_at: datetime | None, renewals: Iterable[Observation], sessions: frozenset[str]
+    expires_at: datetime | None, renewals: Iterable[Observation], sessions: frozenset[str], step: timedelta
 ) -> datetime | None:
     """Return until when a credential can have lived that was renewed.
 
@@ -87,9 +89,11 @@ def _latest_end(
     latest = expires_at
     for renewal in renewals:
         until = renewed_until(renewal)
-        if until is None and renewal.actor not in sessions:
+        if until is None and renewal.actor in sessions:
+            until = renewal.at + step
+        if until is None:
             return None
-        latest = max(latest, until or latest)
+        latest = max(latest, until)
     return latest
 
 

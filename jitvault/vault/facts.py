@@ -208,7 +208,7 @@ class Facts:
 
     @contextmanager
     def own_write(self, op: str) -> Iterator[Callable[[Hashable, Any, tuple[str, ...], tuple[str, ...]], None]]:
-        """Write a document under this operation id; yield what takes the answer that a read would give after it.
+        """Write a document under this operation id; yield what takes the answer of a read after it.
 
         The write's own line does not change that answer, and any other line does. Where the block raises, nobody knows
         what is there: the write counts as anybody's.

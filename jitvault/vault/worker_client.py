@@ -73,7 +73,7 @@ class WorkerVault(Vault):
 
 
 def _written(path: str) -> list[str]:
-    """Return what a write to a path may change: the document there, and the listing of each folder above it."""
+    """Return what a write to a path may change: the document, and the list of each folder above it."""
     document = _document(path)
     return [document, *(document[: n + 1] for n, letter in enumerate(document) if letter == "/")]
 

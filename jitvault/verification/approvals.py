@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 import msgspec
 
-from jitvault.documents.receipt import Link, Receipt, StatedExtension, Statement
+from jitvault.documents.receipt import Receipt, StatedExtension, Statement
 from jitvault.formats.canonical_json import digest_of
 from jitvault.formats.plural import counted
 from jitvault.formats.shorten import one_line
+from jitvault.model.revision_content import Link
 from jitvault.verification.outcome import Problem
 from jitvault.verification.receipt import PREDICATE, accessors_of
 

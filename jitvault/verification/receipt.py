@@ -16,7 +16,7 @@ from jitvault.documents.proof import CredentialProof
 from jitvault.documents.receipt import Receipt, StatedGrant, Statement
 from jitvault.errors import SecurityFinding
 from jitvault.formats.canonical_json import canonical_bytes
-from jitvault.formats.conversion import place_of
+from jitvault.formats.conversion import as_json, place_of
 from jitvault.formats.shorten import one_line
 from jitvault.model.evidence import Evidence
 from jitvault.model.proof_check import Check
@@ -84,7 +84,7 @@ def read_content(payload: bytes) -> Statement:
     try:
         plain = msgspec.json.decode(payload, type=dict[str, Any])
         content = msgspec.json.decode(payload, type=Statement)
-        expected = msgspec.to_builtins(content)
+        expected = as_json(content)
         canonical = canonical_bytes(expected)
     except msgspec.ValidationError as error:
         place, why = one_line(place_of(error)), one_line(str(error))

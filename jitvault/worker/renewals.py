@@ -66,7 +66,7 @@ class Renewals:
             self._supervisor.stopping.wait(rest_s)
 
     def _rest_s(self, worker: WorkerContext) -> float:
-        """Return how long to collect further tasks; nothing where those that are due have waited for long enough."""
+        """Return how long to collect further tasks, 0 or less where those that are due have waited enough."""
         due_at = worker.kept.next_due()
         if due_at is None:
             return _LONGEST_S

@@ -5,9 +5,10 @@ due as it was, pauses for longer and longer, so that it takes no other task's tu
 pause at once. Tasks that take long are counted apart: only so many of them run at once, and the other threads are left
 to the other tasks.
 
-An operator's revocation comes before all else, and one thread is reserved for revocations. Every fourth job is a
-renewal while one is due. All other jobs share the threads by the turns of `_TURNS`, so that no kind of work can starve
-another, and within one kind the authors of documents take turns.
+Revocations by an operator, a tripwire or a freeze come first, and one thread is reserved for them. Of four jobs one is
+a renewal while one is due, and one is other work: thousands of revocations keep nobody from a grant. All other jobs
+share the threads by the turns of `_TURNS`, so that no kind of work can starve another. Within one kind the authors of
+documents and the requesters of tasks take turns.
 """
 
 from __future__ import annotations
@@ -54,19 +55,22 @@ _TURNS = (
     *(Urgency.DUE, Urgency.ASKED, Urgency.BACKLOG),
 )
 """The urgencies in turn. Where no job of the turn's urgency is ready, the most urgent of the others runs."""
-_RENEWAL_EVERY = 4
+_EVERY = 4
+_OTHER, _RENEWAL = 1, 3
+"""Of so many jobs, which one is other work than revocations, and which one is a renewal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """A task to be handled, and why.
 
-    `hint` is the entity whose request is looked for first. `author` is the entity whose document caused the job:
-    authors take turns. With `hurry`, only the first act on each token is done now, since other tasks wait for theirs;
-    the rest follows by itself. With `to_grant`, the job is only for the steps up to the grant. With `if_due`, it is
-    only for the task being due, which the task may not be any more when the job runs. `since` is the epoch of the
-    task's newest claim when the work became known: a later claim may have done the work. None where it has to be done
-    in any case. `shown` are the places of the documents that it is for, where lines have shown each of them.
+    `hint` is the entity whose request is looked for first. `author` is the entity whose document caused the job, or
+    the requester of a task that is due or has to end: they take turns. With `hurry`, only the first act on each token
+    is done now, since other tasks wait for theirs; the rest follows by itself. With `to_grant`, the job is only for the
+    steps up to the grant. With `if_due`, it is only for the task being due, which the task may not be any more when the
+    job runs. `since` is the epoch of the task's newest claim when the work became known: a later claim may have done
+    the work. None where it has to be done in any case. `shown` are the places of the documents that it is for, where
+    lines have shown each of them.
     """
 
     task_id: str
@@ -138,7 +142,8 @@ class TaskQueue:
         self._queues = {False: Queues(), True: Queues()}
         self._ready = Counter[Urgency]()
         self._later: list[tuple[float, int]] = []
-        self._authors = Counter[str]()
+        # the ready jobs of each urgency and author
+        self._authors = Counter[tuple[Urgency, str]]()
         self._running: dict[str, float] = {}
         self._reserved: set[str] = set()
         self._again: dict[str, Job] = {}
@@ -164,8 +169,8 @@ class TaskQueue:
         return self._seq
 
     def waiting_of(self, author: str) -> int:
-        """Return how many jobs wait because of this author's documents."""
-        return self._authors[author]
+        """Return how many tasks wait for a thread because this author asked for it."""
+        return self._authors[Urgency.ASKED, author]
 
     def room(self, now: float, *urgencies: Urgency) -> int:
         """Return how many more tasks of these urgencies to take ahead.
@@ -254,7 +259,11 @@ class TaskQueue:
 
     def _order(self) -> Iterator[Urgency]:
         """Yield the urgencies in the order of this turn."""
-        if self._turn % _RENEWAL_EVERY == _RENEWAL_EVERY - 1:
+        part, place = divmod(self._turn, _EVERY)
+        if place == _OTHER:
+            first = part % len(_TURNS)
+            yield from (*_TURNS[first:], *_TURNS[:first])
+        elif place == _RENEWAL:
             yield Urgency.HELD
         yield Urgency.REVOKE
         yield _TURNS[self._turn % len(_TURNS)]
@@ -352,7 +361,6 @@ class TaskQueue:
 
     def _put(self, job: Job, ready_at: float, now: float) -> None:
         entry = self._waiting[job.task_id] = _Entry(job, ready_at, 0)
-        self._authors[job.author] += 1
         self._place(entry, now)
 
     def _merge(self, entry: _Entry, job: Job, now: float, *, news: bool) -> None:
@@ -360,13 +368,13 @@ class TaskQueue:
         before = entry.job
         ready_at = min(entry.ready_at, now) if news else entry.ready_at
         entry.job = before.and_also(job)
-        if job.urgency is before.urgency and self._authors[job.author] < self._authors[before.author]:
+        waiting, urgency = self._authors, before.urgency
+        if job.urgency is urgency and waiting[urgency, job.author] < waiting[urgency, before.author]:
             # of two authors with equally urgent jobs, the one with the shorter queue counts
             entry.job = replace(entry.job, author=job.author)
         if (entry.job.urgency, entry.job.author, ready_at) == (before.urgency, before.author, entry.ready_at):
             return
         self._withdraw(entry, before)
-        self._authors[entry.job.author] += 1
         entry.ready_at = ready_at
         self._place(entry, now)
 
@@ -378,6 +386,7 @@ class TaskQueue:
         self._tickets[entry.ticket] = entry.job.task_id
         if entry.is_ready:
             self._ready[entry.job.urgency] += 1
+            self._authors[entry.job.urgency, entry.job.author] += 1
             took_long = self._was_slow(entry.job.task_id)
             self._queues[took_long].add(entry.job.urgency, entry.job.author, entry.ticket)
         else:
@@ -390,9 +399,10 @@ class TaskQueue:
         """
         del self._tickets[entry.ticket]
         self._ready[job.urgency] -= entry.is_ready
-        self._authors[job.author] -= 1
-        if not self._authors[job.author]:
-            del self._authors[job.author]
+        whose = (job.urgency, job.author)
+        self._authors[whose] -= entry.is_ready
+        if not self._authors[whose]:
+            del self._authors[whose]
 
     def _wake(self, now: float) -> None:
         """Move entries whose time has come into their queues."""

@@ -15,6 +15,7 @@ from jitvault.lifecycle.requests.pending import Backlog, DocumentWatcher, Triage
 from jitvault.lifecycle.requests.quota import record_over_quota
 from jitvault.model.states import LIVE_STATES
 from jitvault.worker.author_listings import AuthorListings
+from jitvault.worker.due_rounds import DueRounds
 from jitvault.worker.loop_base import LoopBase
 from jitvault.worker.task_queue import Job, Urgency
 
@@ -197,6 +198,7 @@ class WorkLoops(LoopBase):
         """Queue tasks whose time has come."""
         looked = -self.pace.list_s
         rest = NothingDue(worker.ledger.mark)
+        rounds = DueRounds()
         pause_s = 0.0
 
         def look() -> None:
@@ -207,7 +209,7 @@ class WorkLoops(LoopBase):
                     self.log.warning("a task is due too far in the future: a clock was wrong", task=task_id)
                     self.pool.want(Job(task_id, Urgency.DUE), news=True)
             if not rest.is_so(worker.now()):
-                pause_s = self._take_due(worker, rest)
+                pause_s = self._take_due(worker, rest, rounds)
             self.supervisor.stopping.wait(pause_s)
 
         self.every("due", 0, look)
@@ -248,8 +250,8 @@ class WorkLoops(LoopBase):
 
         self.every("tripwires", 0, look)
 
-    def _take_due(self, worker: WorkerContext, rest: NothingDue) -> float:
-        """Claim as many due tasks as the threads are ready for.
+    def _take_due(self, worker: WorkerContext, rest: NothingDue, rounds: DueRounds) -> float:
+        """Claim as many due tasks as the threads are ready for, in turns of their requesters.
 
         Returns after how many seconds to look again. Where no task is due, `rest` is told.
         """
@@ -262,12 +264,14 @@ class WorkLoops(LoopBase):
             return self.pace.due_s / _FASTER
         now = worker.now()
         besides = pool.already_due() | worker.kept.due_here(now)
-        taken = ledger.take_due(now, room, besides=besides, only_held=only_held)
+        taken = ledger.take_due(now, room, besides=besides, served=rounds.served, only_held=only_held)
+        tasks = {task.task_id: task for task in ledger.known_tasks(taken)}
         for task_id in taken:
-            task = ledger.task(task_id)
-            urgency = Urgency.HELD if task is not None and task.state in LIVE_STATES else Urgency.DUE
-            if not pool.want(Job(task_id, urgency, if_due=True)):
+            task = tasks[task_id]
+            urgency = Urgency.HELD if task.state in LIVE_STATES else Urgency.DUE
+            if not pool.want(Job(task_id, urgency, author=task.requester, if_due=True)):
                 ledger.give_back(task_id)
+        rounds.took({task.requester for task in tasks.values()})
         if only_held or len(taken) == room:
             return self.pace.due_s / _FASTER
         return self.pace.due_s if taken else self._until_due(worker, rest)
@@ -293,10 +297,13 @@ class WorkLoops(LoopBase):
         found last time; it is updated.
         """
         claims = worker.ledger.newest_claims(reasons) if reasons else {}
+        requesters = worker.ledger.requesters(reasons) if reasons else {}
         for task_id, why in reasons.items():
             is_new = known.get(task_id) != why
             if is_new:
                 self.log.warning("task has to end", task=task_id, why=why)
-            self.pool.want(Job(task_id, Urgency.REVOKE, hurry=is_new, since=claims.get(task_id)), news=is_new)
+            whose = requesters.get(task_id, "")
+            job = Job(task_id, Urgency.REVOKE, author=whose, hurry=is_new, since=claims.get(task_id))
+            self.pool.want(job, news=is_new)
         known.clear()
         known.update(reasons)

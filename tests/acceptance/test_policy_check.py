@@ -10,7 +10,7 @@ import pytest
 from commands import Quick, at_terminal
 
 from jitvault import shipped_files as shipped
-from jitvault.policy.missing_guards import NO_AGENTS_GUARD, NO_FINDINGS_GUARD
+from jitvault.policy.named_in_conditions import NO_AGENTS_GUARD, NO_FINDINGS_GUARD
 from jitvault.sandbox.world import World
 from jitvault.vault.client import Connection, Vault
 

@@ -27,6 +27,7 @@ from rig import Rig
 
 from jitvault.cli.access.giving_back import give_back
 from jitvault.cli.access.withdrawal import withdrawn_if_interrupted
+from jitvault.cli.options import Ending
 from jitvault.documents.signed import payload_of
 from jitvault.model.revision import Revision
 
@@ -305,11 +306,11 @@ def test_who_interrupts_the_wait_for_access_that_another_host_took_ends_nothing(
     rig.active(file)
     assert rig("operator", "status", file.stem).json["state"] == "active"
     kept: list[object] = []
-    context, monitor = SimpleNamespace(obj={}), SimpleNamespace(pid=0, clean_up_later=kept.append)
+    context, monitor = SimpleNamespace(obj=Ending()), SimpleNamespace(pid=0, clean_up_later=kept.append)
     waits = withdrawn_if_interrupted(cast("Any", context), rig.wiring(), cast("Any", monitor), file.stem)
     with pytest.raises(KeyboardInterrupt), waits:
         raise KeyboardInterrupt
-    assert context.obj["INTERRUPTED"].startswith("Nothing was withdrawn: ") and kept[-1] is None
+    assert context.obj.interrupt_hint.startswith("Nothing was withdrawn: ") and kept[-1] is None
     # nor does the monitor, of whoever interrupts it twice
     assert give_back(rig.wiring(), cast("Any", kept[0]), "")
     assert rig.admin.read(f"jitvault/data/requests/{rig.entity('operator')}/{file.stem}/end") is None

@@ -14,14 +14,18 @@ from floods import write_all
 from rig import Rig
 from worker_process import WorkerProcess
 
+from jitvault.context import Person
 from jitvault.ledger.documents import lines as document_lines
 from jitvault.lifecycle import read_for_turn
+from jitvault.lifecycle.requests.sign import sign_end, sign_grant_request, sign_submission
+from jitvault.model.spec import parse_spec
+from jitvault.model.states import EndReason
 from jitvault.worker import author_listings, work_loops
 from jitvault.worker import author_rate as gate
 
 pytestmark = pytest.mark.usefixtures("lab")
 Spec = Callable[..., Path]
-MANY = 1500
+MANY, MANY_ENDS = 1500, 40
 STEP_S = 8
 
 
@@ -108,6 +112,29 @@ def test_an_author_of_whom_no_more_lines_are_stored_waits_for_no_listing(
         # of an end of what it holds, by a party to it, the line is stored
         person("operator", "revoke", second.stem, worker=False)
         assert rig.rows("SELECT count(*) FROM observations WHERE kind = 'written'") > stored
+
+
+def test_one_operators_many_ends_keep_no_grant_of_another_waiting(rig: Rig, spec: Spec) -> None:
+    rig.cli.variables["JITVAULT_APPROVER_1_TOKEN"] = rig.world.operator_2_token.reveal()
+    one, other = rig.wiring("operator").person, rig.wiring("approver-1").person
+    many, mine = [asked(one, spec()) for _ in range(MANY_ENDS)], spec()
+    held = "SELECT count(*) FROM tasks WHERE requester = ? AND state IN ('issued', 'active')"
+    with Attended(rig):
+        wait_for(lambda: rig.rows(held, one.entity) == [(MANY_ENDS,)], 60)
+        for task in many:
+            sign_end(one, task, reason=EndReason.OPERATOR, note="enough")
+        task = asked(other, mine)
+        wait_for(lambda: other.documents.get(f"inbox/{other.entity}/{task}"), 60)
+        ((left,),) = rig.rows(held, one.entity)
+        assert left > MANY_ENDS / 3, "it came after them"
+
+
+def asked(person: Person, file: Path) -> str:
+    """A task that was submitted, and whose grant was asked for."""
+    found = parse_spec(file.read_bytes(), str(file))
+    sign_submission(person, found, revise=False)
+    sign_grant_request(person, found)
+    return found.id
 
 
 def test_whoever_writes_more_than_is_taken_in_is_told_and_nothing_of_it_is_lost(

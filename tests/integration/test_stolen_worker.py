@@ -17,6 +17,8 @@ from rig import Rig
 from jitvault.lifecycle.requests.publish_templates import TemplateWatch, publish_templates
 from jitvault.stream.reading import canary
 
+# documents that nobody can read stay behind, and a kill switch counts each of them as a task of its scope
+pytestmark = pytest.mark.usefixtures("lab")
 Spec = Callable[..., Path]
 
 

@@ -10,10 +10,12 @@ import shlex
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from attended import Attended, wait_for
 from commands import Result
 from hands import AGENT, ask
 from mortal import Mortal, time_passes, until_done
@@ -21,6 +23,7 @@ from rig import PREFIX, ROLE, Rig
 from test_freeze import create
 from test_two_at_once import at_once
 
+from jitvault.formats.clocks import TOLERANCE
 from jitvault.model.vault_access import access_policy
 from jitvault.sandbox.binary import find_binary
 from jitvault.sweep import inventory
@@ -334,6 +337,29 @@ def test_a_token_whose_time_is_over_is_a_ghost_that_expired(rig: Rig, spec: Spec
     rig.sql("DELETE FROM observations WHERE kind = 'token_revoked'")
     (ghost,) = swept(rig, code=6)["ghosts"]
     assert (ghost["kind"], ghost["how"]) == ("token", "expired")
+
+
+def test_a_token_that_nobody_renewed_in_time_is_a_ghost_that_expired(rig: Rig, spec: Spec) -> None:
+    """What the chain has is the latest end of several renewals, and the worker died after the first one."""
+    rig.cli.variables = {**rig.cli.variables, "JITVAULT_ROLLING_STEP": "6s"}
+    file = spec()
+    token = rig.active(file).token
+    with Attended(rig):
+        wait_for(lambda: rig.rows("SELECT 1 FROM operations WHERE kind = 'renew_token' AND state = 'answered'"))
+    wait_for(lambda: not rig.is_live(token), 15)
+    rig("operator", "audit", "status")
+    committed = rig.record(file.stem).grants[-1].expires_at
+    assert committed is not None and committed > datetime.now(UTC) + timedelta(seconds=6)
+    # as if its steps were longer, so that this time is not over while the test lasts
+    ahead = f"{datetime.now(UTC) + timedelta(hours=1):%Y-%m-%d %H:%M:%S.%f}"
+    rig.sql("UPDATE grants SET expires_at = ?", ahead)
+    time.sleep(TOLERANCE.total_seconds())
+    ghosts = {ghost["kind"]: ghost["how"] for ghost in swept(rig, code=6)["ghosts"]}
+    assert ghosts["token"] == "expired", ghosts
+    # with a later renewal it would have lived on
+    rig.sql("UPDATE grants SET renew_at = ?", ahead)
+    ghosts = {ghost["kind"]: ghost["how"] for ghost in swept(rig, code=12)["ghosts"]}
+    assert ghosts["token"] == "unexplained", ghosts
 
 
 def test_what_was_closed_without_proof_is_shown_and_fails_no_later_sweep(rig: Rig, spec: Spec) -> None:

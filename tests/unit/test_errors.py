@@ -124,14 +124,14 @@ def test_a_hint_that_names_the_task_leads_on(error: type[JitvaultError]) -> None
 
 
 def test_how_a_task_goes_on_whose_id_the_command_made_is_added_where_the_hint_does_not_lead_on() -> None:
-    placeholders = {"MADE": "drawn-7"}
+    made = "drawn-7"
     for error, is_added in ((WaitTimedOut("late"), True), (ApprovalMissing("not yet"), False)):
-        said = app._with_made_task(error.hint, error, placeholders)
+        said = app._with_made_task(error.hint, error, made)
         assert (said != error.hint) == is_added
         # whatever the words are
         error.hint, error.leads_on = "drawn-7. That settles the request", not error.leads_on
-        assert (app._with_made_task(error.hint, error, placeholders) != error.hint) != is_added
-    assert app._with_made_task("Wait.", WaitTimedOut("late"), {}) == "Wait."
+        assert (app._with_made_task(error.hint, error, made) != error.hint) != is_added
+    assert app._with_made_task("Wait.", WaitTimedOut("late"), None) == "Wait."
 
 
 def test_a_refused_request_is_settled_and_one_that_stands_is_not() -> None:

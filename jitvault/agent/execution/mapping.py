@@ -269,17 +269,8 @@ def _postgres(credentials: Sequence[Credential]) -> Iterator[tuple[str, str]]:
     """
     logins = [each for each in credentials if each.is_login]
     _check_one_login(len(logins))
-    login = logins[0]
-    facts = login.connection
-    assert facts is not None  # noqa: S101 (for the type checker)
-    yield "PGHOST", facts.host
-    yield "PGPORT", str(facts.port)
-    yield "PGDATABASE", facts.database or ""
-    yield "PGSSLMODE", facts.tls
-    if facts.ca_file:
-        yield "PGSSLROOTCERT", facts.ca_file
-    yield "PGUSER", as_text(login.fields.get("username"))
-    yield "DATABASE_URL", login.dsn()
+    yield from logins[0].libpq()
+    yield "PGUSER", as_text(logins[0].fields.get("username"))
 
 
 def _password_file(credentials: Sequence[Credential]) -> bytes:

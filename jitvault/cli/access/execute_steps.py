@@ -25,7 +25,7 @@ from jitvault.cli.access.withdrawal import withdrawn_if_interrupted
 from jitvault.cli.access.wrapping_source import Given, from_inbox
 from jitvault.cli.access.wrapping_source import opened as opened_wrapping
 from jitvault.cli.lookups.own_identity import own_name
-from jitvault.cli.options import set_interrupt_hint, set_made_task
+from jitvault.cli.options import ending, set_made_task
 from jitvault.cli.requests.grant_wait import raise_for, request_grant
 from jitvault.cli.requests.spec_file import read_spec
 from jitvault.cli.requests.submission import is_spec, submit_spec
@@ -71,14 +71,15 @@ def requested(
     if program is not None:
         check_spec_names(asked.spec.tools, program)
     mapping.check_uses(wanted, _uses_in(wiring, asked))
-    spec = submit_spec(context, wiring, what, task_id, revise=False, as_json=False, heartbeat=HEARTBEAT)
+    spec = submit_spec(context, wiring, what, task_id, revise=False, heartbeat=HEARTBEAT)
     with withdrawn_if_interrupted(context, wiring, monitor, spec.id):
         request, document = request_grant(wiring, spec, queue=False, wait=wait)
     request.check_not_refused(document)
     raise_for(document, waited=wait)
     # whatever happens from here on ends the task, and nobody can go on with it
     set_made_task(context, None)
-    set_interrupt_hint(context, f"What was taken is given back. `jitvault status {spec.id}` shows what became of it.")
+    hint = f"What was taken is given back. `jitvault status {spec.id}` shows what became of it."
+    ending(context).interrupt_hint = hint
     return spec.id
 
 

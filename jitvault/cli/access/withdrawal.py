@@ -16,7 +16,7 @@ from jitvault.agent.execution.monitor_messages import End, Kept
 from jitvault.agent.held_tasks import is_held_here
 from jitvault.cli import session
 from jitvault.cli.access.giving_back import is_left_alone
-from jitvault.cli.options import DEFAULT_WAIT, set_interrupt_hint
+from jitvault.cli.options import DEFAULT_WAIT, ending
 from jitvault.cli.views.output import warn
 from jitvault.errors import JitvaultError
 from jitvault.lifecycle.requests.sign import sign_end
@@ -39,7 +39,7 @@ def withdrawn_if_interrupted(context: typer.Context, wiring: Wiring, monitor: Mo
         yield
     except KeyboardInterrupt:
         if is_held_here(task):
-            set_interrupt_hint(context, _TAKEN.format(task=task))
+            ending(context).interrupt_hint = _TAKEN.format(task=task)
         else:
             with suppress(JitvaultError):
                 _withdraw(context, wiring, monitor, task)
@@ -51,10 +51,10 @@ def _withdraw(context: typer.Context, wiring: Wiring, monitor: Monitor, task: st
 
     The hint says how far that came. Raises what keeps it from coming further.
     """
+    end = ending(context)
     monitor.clean_up_later(Kept(task, end=End.WITHDRAW, note=_NOTE))
-    set_interrupt_hint(
-        context,
-        f"Process {monitor.pid} goes on with the withdrawal for ten minutes. `jitvault cancel {task}` does it, too.",
+    end.interrupt_hint = (
+        f"Process {monitor.pid} goes on with the withdrawal for ten minutes. `jitvault cancel {task}` does it, too."
     )
     if sys.stderr.isatty():
         # the terminal has printed ^C
@@ -62,15 +62,12 @@ def _withdraw(context: typer.Context, wiring: Wiring, monitor: Monitor, task: st
     warn(f"The request for task {task} is being withdrawn; another Ctrl-C ends the waiting for that")
     if is_left_alone(wiring, task):
         monitor.clean_up_later(None)
-        set_interrupt_hint(context, _TAKEN.format(task=task))
+        end.interrupt_hint = _TAKEN.format(task=task)
         return
     sign_end(wiring.person, task, reason=EndReason.COMPLETED, note=_NOTE)
     monitor.clean_up_later(None)
-    set_interrupt_hint(
-        context, f"The withdrawal is signed. `jitvault status {task}` shows whether a worker has read it."
-    )
+    end.interrupt_hint = f"The withdrawal is signed. `jitvault status {task}` shows whether a worker has read it."
     document = session.wait_for_worker(wiring, task, lambda d: d.state not in WAITING | LIVE_STATES, DEFAULT_WAIT)
-    set_interrupt_hint(
-        context,
-        f"The request is withdrawn: task {task} is {document.state.value}. With `--id ID` the same spec asks again.",
+    end.interrupt_hint = (
+        f"The request is withdrawn: task {task} is {document.state.value}. With `--id ID` the same spec asks again."
     )

@@ -39,7 +39,6 @@ def decide(
     reason: str,
     yes: bool,
     wait: float,
-    as_json: bool,
 ) -> None:
     """Show what is decided about, sign the decision, and print the result.
 
@@ -53,9 +52,7 @@ def decide(
     _check_may_decide(wiring, matter, decision, digest)
     counts_until = _counts_until(wiring, matter)
     if decision == "approve" and counts_until is not None:
-        render.print_counted_decision(
-            document, decision, matter.digest, counts_until, missing=(), as_json=as_json, again=" already"
-        )
+        render.print_counted_decision(document, decision, matter.digest, counts_until, missing=(), again=" already")
         return
     with session.signing(f"decide about task {task}", approvers(), writes=decision_path(ANYONE, task)):
         names = _groups(wiring, matter, decision, groups)
@@ -76,7 +73,7 @@ def decide(
             reason=reason,
             extension=matter.extension,
         )
-    _await_counting(wiring, task, matter, decision, rfc3339(expires), wait=wait, as_json=as_json)
+    _await_counting(wiring, task, matter, decision, rfc3339(expires), wait=wait)
 
 
 def _counts_until(wiring: Wiring, matter: ApprovalSubject) -> str | None:
@@ -146,7 +143,7 @@ def _not_now(task: str, denied: str) -> Denied:
 
 
 def _await_counting(
-    wiring: Wiring, task: str, matter: ApprovalSubject, decision: str, expires: str, *, wait: float, as_json: bool
+    wiring: Wiring, task: str, matter: ApprovalSubject, decision: str, expires: str, *, wait: float
 ) -> None:
     """Wait until a worker has counted the decision, and print the result.
 
@@ -171,7 +168,7 @@ def _await_counting(
         raise Denied(f"your decision about task {task} does not count: {name or me} {why}", hint="Ask an approver.")
     missing = decided.missing if decided else document.missing
     if matter.extension is not None:
-        extension.print_decided(document, matter.extension, decision, expires, missing=missing, as_json=as_json)
+        extension.print_decided(document, matter.extension, decision, expires, missing=missing)
         return
     render.print_counted_decision(
         document,
@@ -179,7 +176,6 @@ def _await_counting(
         matter.digest,
         expires,
         missing=missing,
-        as_json=as_json,
         again=" again" if matter.is_decided_by(me, decision) else "",
     )
 

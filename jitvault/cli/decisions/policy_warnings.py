@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING
 from jitvault.errors import JitvaultError, VaultRefused
 from jitvault.formats.did_you_mean import nearest
 from jitvault.lifecycle.decision.explain import grantable_not_renewable, uncovered_risks
-from jitvault.policy.compared_literals import unknown_levels
-from jitvault.policy.missing_guards import missing_guards
-from jitvault.policy.unknown_templates import unknown_templates
+from jitvault.policy.named_in_conditions import missing_guards, unknown_levels, unknown_templates
 from jitvault.provision.names import GROUPS
 from jitvault.vault.identity import Identity
 from jitvault.wiring import Wiring

@@ -10,14 +10,15 @@ from functools import partial
 import typer
 
 from jitvault.cli import session
-from jitvault.cli.ends.lost_tasks import end_lost
+from jitvault.cli.ends.without_worker import end_lost
+from jitvault.cli.lookups.end_rights import sign_end_of
 from jitvault.cli.lookups.names_in_tasks import published_in
 from jitvault.cli.quiet import note, waits
 from jitvault.cli.views.kill_switch import print_kill_results
 from jitvault.cli.views.task import not_proven
 from jitvault.cli.waiting import Wait
 from jitvault.context import WorkerContext
-from jitvault.documents.paths import ANYONE, freeze_path, request_path
+from jitvault.documents.paths import ANYONE, freeze_path
 from jitvault.documents.signed import check_note
 from jitvault.errors import (
     JitvaultError,
@@ -28,7 +29,7 @@ from jitvault.errors import (
     UsageError,
     error_like,
 )
-from jitvault.formats.plural import counted
+from jitvault.formats.plural import counted, listed
 from jitvault.kill_switch.ended_before import ended_earlier
 from jitvault.kill_switch.kill import (
     Result,
@@ -42,13 +43,13 @@ from jitvault.kill_switch.kill import (
 )
 from jitvault.kill_switch.roles import look_up_before_revoking_roles, revoke_roles
 from jitvault.kill_switch.threads import ThreadContext
-from jitvault.lifecycle.requests.sign import sign_end, sign_freeze
+from jitvault.lifecycle.requests.sign import sign_freeze
 from jitvault.model.scope import Scope
 from jitvault.model.states import EndReason, State
 from jitvault.wiring import Wiring
 
 
-def revoke_scope(scope: Scope, *, note: str, yes: bool, freeze: bool, wait: float, as_json: bool) -> None:
+def revoke_scope(scope: Scope, *, note: str, yes: bool, freeze: bool, wait: float) -> None:
     """End every task of a scope and print the result of each.
 
     Raises the first failure, after all were tried.
@@ -79,7 +80,7 @@ def revoke_scope(scope: Scope, *, note: str, yes: bool, freeze: bool, wait: floa
     except JitvaultError as error:
         # the results of the other tasks are printed nevertheless
         failure = failure or error
-    print_kill_results(results, as_json=as_json)
+    print_kill_results(results)
     _raise_for(results)
     if failure is not None:
         raise failure
@@ -103,11 +104,8 @@ def _rounds(wiring: Wiring, scope: Scope, tasks: Sequence[str], wait: float) -> 
 
 
 def _question(tasks: Sequence[str], *, everything: bool) -> str:
-    names = ", ".join(tasks[:5])
-    if len(tasks) > 5:
-        names += f" and {len(tasks) - 5} more"
     what = (
-        f"End {counted(len(tasks), 'task')} ({names})"
+        f"End {counted(len(tasks), 'task')} ({listed(tasks, 5)})"
         if tasks
         else "No task of this scope is known to hold access; go on"
     )
@@ -244,10 +242,7 @@ def _sign_end(wiring: Wiring, task: str, note: str) -> JitvaultError | None:
     It is not raised, because the other tasks have to end anyway.
     """
     try:
-        with session.signing(
-            f"end task {task}", "operators and the task's agent", writes=request_path(ANYONE, task, "end")
-        ):
-            sign_end(wiring.person, task, reason=EndReason.OPERATOR, note=note)
+        sign_end_of(wiring, task, EndReason.OPERATOR, note)
     except JitvaultError as error:
         return error
     return None

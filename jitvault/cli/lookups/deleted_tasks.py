@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING
 from jitvault.cli import session
 from jitvault.cli.lookups.names_in_tasks import NamesInTasks
 from jitvault.errors import LostTask, NotFound, SecurityFinding, UsageError, VaultRefused, VaultUnavailable
-from jitvault.formats.plural import counted
+from jitvault.formats.plural import counted, listed
 from jitvault.lifecycle.record.missing_tasks import is_own, lost, missing_tasks
 from jitvault.wiring import Wiring
 
 if TYPE_CHECKING:
     from jitvault.ledger.ledger import Ledger
-
-_MOST_NAMED = 3
 
 
 def check_none_is_missing(wiring: Wiring, ledger: Ledger) -> None:
@@ -34,10 +32,8 @@ def check_none_is_missing(wiring: Wiring, ledger: Ledger) -> None:
         found = missing_tasks(wiring.documents, ledger, ledger.installation(), since=since)
         names = [said.task_id for said in found]
     if names:
-        more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
         raise SecurityFinding(
-            f"missing in the ledger: {counted(len(names), 'task')} that Vault knows of: "
-            f"{', '.join(names[:_MOST_NAMED])}{more}",
+            f"missing in the ledger: {counted(len(names), 'task')} that Vault knows of: {listed(names)}",
             hint=f"`jitvault ledger check` says what differs besides. {LostTask.default_hint}",
         )
 

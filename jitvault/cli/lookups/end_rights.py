@@ -1,4 +1,4 @@
-"""Who may end a task, as far as the caller can see that.
+"""Who may end a task, as far as the caller can see that, and their signature of its end.
 
 Vault lets every agent write a request to end any task, and a worker counts only those of whoever may end it. A command
 that waited for such a worker would say that there is none.
@@ -6,11 +6,23 @@ that waited for such a worker would say that there is none.
 
 from __future__ import annotations
 
-from jitvault.documents.paths import freeze_path
+from jitvault.cli import session
+from jitvault.documents.paths import ANYONE, freeze_path, request_path
 from jitvault.documents.published_task import IllegibleDocument, PublishedTask
 from jitvault.errors import Denied, VaultRefused
 from jitvault.lifecycle.requests.end_documents import may_end
+from jitvault.lifecycle.requests.sign import sign_end
+from jitvault.model.states import EndReason
 from jitvault.wiring import Wiring
+
+
+def sign_end_of(
+    wiring: Wiring, task: str, reason: EndReason | None, note: str, *, force: bool = False, act: str = "end"
+) -> None:
+    """Sign the end of a task, and name who can where Vault refuses that. Raises VaultRefused."""
+    writes = request_path(ANYONE, task, "end")
+    with session.signing(f"{act} task {task}", "operators and the task's agent", writes=writes):
+        sign_end(wiring.person, task, reason=reason, note=note, force=force)
 
 
 def check_may_end(wiring: Wiring, document: PublishedTask | IllegibleDocument, *, force: bool = False) -> None:

@@ -12,6 +12,7 @@ from jitvault.documents.paths import PUBLISHED
 from jitvault.documents.published_task import IllegibleDocument, PublishedTask
 from jitvault.errors import CorruptRecord, NotFound
 from jitvault.formats.did_you_mean import nearest
+from jitvault.formats.plural import listed
 from jitvault.model.revision import Revision
 from jitvault.model.revision_content import RevisionContent
 from jitvault.model.scope import Scope
@@ -54,7 +55,8 @@ class NamesInTasks:
             names = set(there.values())
             if who and who not in there and who.casefold() not in {name.casefold() for name in names}:
                 raise NotFound(
-                    f"no task has the {part} {who!a:.80}{nearest(who, names)}", hint=f"Tasks have: {_listed(names)}."
+                    f"no task has the {part} {who!a:.80}{nearest(who, names)}",
+                    hint=f"Tasks have: {listed(sorted(names), _MOST_NAMES) or 'none'}.",
                 )
         if template and template not in self.templates:
             here = set(wiring.templates)
@@ -62,13 +64,8 @@ class NamesInTasks:
                 known = here | self.templates
                 raise NotFound(
                     f"there is no template {template!a:.80}{nearest(template, known)}",
-                    hint=f"There are: {_listed(known)}.",
+                    hint=f"There are: {listed(sorted(known), _MOST_NAMES)}.",
                 )
-
-
-def _listed(names: set[str]) -> str:
-    shown = ", ".join(sorted(names)[:_MOST_NAMES]) or "none"
-    return f"{shown} and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else shown
 
 
 def published_in(wiring: Wiring, scope: Scope) -> dict[str, PublishedTask | None]:

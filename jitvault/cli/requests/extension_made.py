@@ -77,7 +77,7 @@ def _made(document: PublishedTask, entity: str, seconds: int, reason: str) -> Gr
     return same[-1] if same else None
 
 
-def cancel_request(task: str, *, wait: float, as_json: bool) -> None:
+def cancel_request(task: str, *, wait: float) -> None:
     """Cancel the caller's request for more time, while it waits.
 
     Raises WrongState where none of the caller's waits, or where it was answered first.
@@ -111,7 +111,7 @@ def cancel_request(task: str, *, wait: float, as_json: bool) -> None:
     document = session.wait_for_worker(wiring, task, is_answered, wait)
     answer = document.extension
     if answer is not None and answer.request == nonce and answer.state == "cancelled":
-        views.print_cancelled(document, digest, as_json=as_json)
+        views.print_cancelled(document, digest)
         return
     if answer is not None and _is_over(answer, digest):
         raise WrongState(f"task {task}: the request was answered first: more time is {answer.state}")

@@ -5,26 +5,75 @@ What a grant may lack is approvals, and the beginning of its window.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from jitvault.agent.command_events import Approvals, Waiting
 from jitvault.cli import caller, session
 from jitvault.cli.options import DEFAULT_WAIT
 from jitvault.cli.quiet import waits
-from jitvault.cli.requests.grant_queue import GrantAsked, queue_end
 from jitvault.cli.views.queue import window_start
 from jitvault.cli.views.task import by_whom, how_to_go_on, in_words, missing_approvals, print_decision
 from jitvault.cli.waiting import Wait
 from jitvault.documents.paths import request_path
 from jitvault.documents.published_task import PublishedTask
+from jitvault.documents.signed import payload_of
 from jitvault.errors import ApprovalMissing, AuditUntrusted, Denied, VaultUnavailable, WrongState
+from jitvault.formats.canonical_json import digest_of
 from jitvault.lifecycle.requests.sign import sign_grant_request
+from jitvault.model.grant_refusal import QUEUE_LIFE
 from jitvault.model.spec import TaskSpec
 from jitvault.model.states import State
 from jitvault.wiring import Wiring
 
 _OPEN_FINDING_RULE = "no-access-with-an-open-finding"
 """The id of the shipped policy by which an agent with an open finding gets nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class GrantAsked:
+    """A request for a grant that the caller has just signed.
+
+    `nonce` names it, and `queued_until` says until when it waits, if it is queued.
+    """
+
+    nonce: str
+    queued_until: datetime | None
+
+    def is_refused(self, document: PublishedTask) -> bool:
+        return document.refused_request == self.nonce
+
+    def is_open(self, document: PublishedTask) -> bool:
+        """Return whether the request was neither granted nor refused."""
+        may_be_granted = document.state in (State.PENDING_APPROVAL, State.APPROVED)
+        return may_be_granted and not self.is_refused(document)
+
+    def check_not_refused(self, document: PublishedTask) -> None:
+        """Raise the error by which a worker refused the request.
+
+        A task that is denied says so itself.
+        """
+        refusal = document.refused_grant
+        if refusal is not None and self.is_refused(document) and document.state is not State.DENIED:
+            raise session.refused(refusal.error)
+
+
+def queue_end(wiring: Wiring, spec: TaskSpec, *, queue: bool) -> datetime | None:
+    """Return until when the request for the grant waits, or None.
+
+    None is for a request that does not wait. One that waits already goes on waiting until its own time, so that asking
+    again does not end it.
+    """
+    now = wiring.clock.agreed().replace(microsecond=0)
+    if queue:
+        return min(now + QUEUE_LIFE, spec.window.until or now + QUEUE_LIFE).astimezone(UTC)
+    stored = wiring.person.documents.get(request_path(wiring.person.entity, spec.id, "grant"))
+    former = payload_of(stored) if stored else {}
+    if former.get("queued_until") is None or former.get("spec_digest") != digest_of(spec.canonical()):
+        return None
+    until = datetime.fromisoformat(former["queued_until"])
+    return until if until > now else None
 
 
 def request_grant(
@@ -140,19 +189,19 @@ def _what_it_lacks(document: PublishedTask) -> str:
     return f"its window, which begins at {window_start(document)}"
 
 
-def raise_for(document: PublishedTask, *, as_json: bool | None = None, waited: float | None = None) -> None:
+def raise_for(document: PublishedTask, *, is_grant: bool = False, waited: float | None = None) -> None:
     """Raise the error that gives a task that was not granted its exit code.
 
-    With `as_json`, the task's state is printed first. `waited` is for how many seconds the command waited for
-    approvals. `submit` gives neither: it has printed the state, and to it a task that waits is a success.
+    `grant` prints the task's state first. `waited` is for how many seconds the command waited for approvals. `submit`
+    gives neither: it has printed the state, and to it a task that waits is a success.
     """
     state = document.state
     task = document.task_id
-    is_submit = as_json is None and waited is None
+    is_submit = not is_grant and waited is None
     if state in ("issued", "active") or (is_submit and state in ("issuing", "approved", "pending_approval")):
         return
-    if as_json is not None and state in ("pending_approval", "approved", "denied", "lapsed"):
-        print_decision(document, as_json=as_json, is_refused=True)
+    if is_grant and state in ("pending_approval", "approved", "denied", "lapsed"):
+        print_decision(document, is_refused=True)
     if state == "pending_approval":
         missing = ", ".join(f"{m.count} of {m.group}" for m in document.missing)
         after = f" after {in_words(waited)}" if waited else ""

@@ -11,8 +11,8 @@ import typer
 
 from jitvault.agent.command_events import Asked
 from jitvault.cli import caller, session
-from jitvault.cli.options import is_file, is_task_id, set_hint_task, set_made_task
-from jitvault.cli.quiet import note
+from jitvault.cli.options import ending, is_file, is_task_id, set_made_task
+from jitvault.cli.quiet import is_for_program, note
 from jitvault.cli.requests.grant_wait import own_request, spec_of
 from jitvault.cli.requests.spec_file import STANDARD_INPUT, ReadSpec, read_spec
 from jitvault.documents.illegible import illegible
@@ -47,7 +47,6 @@ def submit_spec(
     task_id: str | None,
     *,
     revise: bool,
-    as_json: bool,
     heartbeat: timedelta | None = None,
 ) -> TaskSpec:
     """Sign a request for a spec, and return the spec.
@@ -58,10 +57,11 @@ def submit_spec(
     """
     read = _read(wiring, name, task_id, revise=revise)
     spec = read.spec if heartbeat is None else _with_heartbeat(wiring, read.spec, heartbeat)
-    set_hint_task(context, spec.id)
+    ending(context).task = spec.id
     _check_free(wiring, spec, revise=revise)
     if read.prefix is not None:
-        _announce(context, spec.id, as_json=as_json)
+        # what `exec` prints is its program's, which does not say the id
+        _announce(context, spec.id, is_in_result=is_for_program() and heartbeat is None)
     try:
         with session.signing(
             f"ask for task {spec.id}", "members of jitvault-operators", writes=request_path(ANYONE, spec.id, "submit")
@@ -106,10 +106,10 @@ def _with_heartbeat(wiring: Wiring, spec: TaskSpec, heartbeat: timedelta) -> Tas
     return spec.model_copy(update={"spec": spec.spec.model_copy(update={"window": window})})
 
 
-def _announce(context: typer.Context, task_id: str, *, as_json: bool) -> None:
+def _announce(context: typer.Context, task_id: str, *, is_in_result: bool) -> None:
     """Say the id that was made, now and wherever the command ends early."""
     set_made_task(context, task_id)
-    if not as_json:
+    if not is_in_result:
         # with --quiet as well: nobody else knows the id, and without it the task is found in a list alone
         typer.echo(f"The id of this task is {task_id}", err=True)
 

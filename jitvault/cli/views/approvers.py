@@ -9,9 +9,9 @@ from jitvault.cli.views.listing import Column, print_listing
 from jitvault.provision.approvers import Approver
 
 
-def print_approvers(found: Sequence[Approver], *, as_json: bool) -> None:
+def print_approvers(found: Sequence[Approver]) -> None:
     ids = (approver.entity for approver in found)
-    if output.print_for_scripts({"approvers": found}, *ids, as_json=as_json):
+    if output.print_for_scripts({"approvers": found}, *ids):
         return
     console = output.console()
     if not found:
@@ -26,13 +26,15 @@ def print_approvers(found: Sequence[Approver], *, as_json: bool) -> None:
     print_listing(console, columns, table)
 
 
-def print_approver(done: str, approver: Approver, *, as_json: bool) -> None:
+def print_approver(done: str, approver: Approver) -> None:
     """Print what was done to one registration; `done` is a past participle."""
-    if output.print_for_scripts(approver, approver.entity, as_json=as_json):
+    if output.print_for_scripts(approver, approver.entity):
         return
     console = output.console()
     console.print(f"{approver.person} is {done}")
-    facts = {"entity": f"{approver.name or 'gone'} ({approver.entity})", "groups": ", ".join(approver.groups)}
-    if approver.problems:
-        facts["problems"] = ", ".join(approver.problems)
+    facts = {
+        "entity": f"{approver.name or 'gone'} ({approver.entity})",
+        "groups": ", ".join(approver.groups),
+        "problems": ", ".join(approver.problems),
+    }
     output.print_facts(console, facts)

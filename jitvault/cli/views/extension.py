@@ -88,7 +88,6 @@ def print_extension(
     message: Mapping[str, Any] | None,
     *,
     out: NewFile | None,
-    as_json: bool,
     made_at: str | None = None,
     is_held: bool = False,
 ) -> None:
@@ -117,7 +116,7 @@ def print_extension(
         out.write(output.to_json(shown) + "\n")
         shown["wrapping"] = [{k: v for k, v in wrapping.items() if k != "token"} for wrapping in wrappings]
     tokens = [wrapping["token"] for wrapping in shown["wrapping"] if "token" in wrapping]
-    if output.print_for_scripts(shown, *tokens, as_json=as_json):
+    if output.print_for_scripts(shown, *tokens):
         return
     console = output.console()
     is_pending = extension.state == "pending"
@@ -148,14 +147,14 @@ def _where_left(document: PublishedTask) -> str:
     return _LEFT.format(command=render.take_command(document))
 
 
-def print_cancelled(document: PublishedTask, digest: str, *, as_json: bool) -> None:
+def print_cancelled(document: PublishedTask, digest: str) -> None:
     """Print that a request for more time was cancelled."""
     ends_at = rfc3339(document.ends_at) if document.ends_at else None
     name = extension_id(digest)
     extension = {"id": name, "state": "cancelled", "digest": digest}
     state = document.state.value
     shown = {"task_id": document.task_id, "state": state, "ends_at": ends_at, "extension": extension}
-    if output.print_for_scripts(shown, document.task_id, as_json=as_json):
+    if output.print_for_scripts(shown, document.task_id):
         return
     console = output.console()
     console.print(f"The request for more time for task {document.task_id} is cancelled (extension {name})")
@@ -169,7 +168,6 @@ def print_decided(
     expires: str | None,
     *,
     missing: Sequence[Requirement],
-    as_json: bool,
 ) -> None:
     """Print a decision about more time that was counted, and its result.
 
@@ -186,7 +184,7 @@ def print_decided(
         "extension": extension.id,
         "extended_until": until,
     }
-    if output.print_for_scripts(shown, document.task_id, as_json=as_json):
+    if output.print_for_scripts(shown, document.task_id):
         return
     console = output.console()
     past = "approved" if decision == "approve" else "denied"

@@ -16,12 +16,12 @@ _MOST_SHOWN = 5
 _FREEZERS = {"recovery": "jitvault ledger recover", "tripwire": "a tripwire"}
 
 
-def print_frozen(scope: Scope, reason: str, states: Mapping[str, str], *, as_json: bool) -> None:
+def print_frozen(scope: Scope, reason: str, states: Mapping[str, str]) -> None:
     """Print what a freeze has ended. What is not ended is in the error that follows."""
     ended = {task: state for task, state in states.items() if state in PROVEN}
     left = {task: state for task, state in states.items() if task not in ended}
     shown = {"frozen": scope.as_json(), "reason": reason, "ended": ended, "not_ended": left}
-    if output.print_for_scripts(shown, *states, as_json=as_json):
+    if output.print_for_scripts(shown, *states):
         return
     console = output.console()
     console.print(f"Frozen: {scope}.", soft_wrap=True)

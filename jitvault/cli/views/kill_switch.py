@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _MOST_SHOWN = 5
 
 
-def print_kill_results(results: Sequence[Result], *, as_json: bool) -> None:
+def print_kill_results(results: Sequence[Result]) -> None:
     """Print the result of each task of a kill switch.
 
     The successes are summed up in one line.
@@ -33,7 +33,7 @@ def print_kill_results(results: Sequence[Result], *, as_json: bool) -> None:
         for result in results
     ]
     shown = {"tasks": rows, "confirmed": sum(result.confirmed for result in results)}
-    if output.print_for_scripts(shown, *(result.task_id for result in results), as_json=as_json):
+    if output.print_for_scripts(shown, *(result.task_id for result in results)):
         return
     console = output.console()
     now = [row for row in rows if not row["ended_earlier"]]

@@ -20,7 +20,7 @@ import msgspec
 import typer
 
 from jitvault.cli.folding import ID, folded, for_terminal
-from jitvault.cli.quiet import is_quiet, note
+from jitvault.cli.quiet import is_for_program, is_quiet, note
 from jitvault.errors import UsageError
 from jitvault.formats.rfc3339 import rfc3339
 from jitvault.formats.shorten import printable
@@ -60,16 +60,30 @@ def _plain(value: object) -> object:
     return msgspec.to_builtins(value, enc_hook=str)
 
 
-def print_for_scripts(shown: object, *ids: str, as_json: bool) -> bool:
+def print_for_scripts(shown: object, *ids: str) -> bool:
     """Print a result as JSON, or with --quiet its ids, one a line.
 
     Returns False where people are to read it, and nothing was printed.
     """
-    if as_json:
-        text(to_json(shown) + "\n", out=None)
-    elif is_quiet():
+    if print_for_program(shown):
+        return True
+    if is_quiet():
         text("".join(f"{printable(each)}\n" for each in ids), out=None)
-    return as_json or is_quiet()
+    return is_quiet()
+
+
+def print_for_program(shown: object) -> bool:
+    """Print a result as JSON where a program reads it, else return False."""
+    if is_for_program():
+        text(to_json(shown) + "\n", out=None)
+    return is_for_program()
+
+
+def print_lines(shown: object, *lines: str) -> None:
+    """Print a result as JSON where a program reads it, else as these lines."""
+    if not print_for_program(shown):
+        for line in lines:
+            typer.echo(line)
 
 
 def text(value: str, *, out: NewFile | None) -> None:
@@ -153,15 +167,16 @@ def warn(message: str) -> None:
     typer.echo(for_terminal(message, sys.stderr, rest="  "), err=True)
 
 
-def print_facts(console: Console, facts: Mapping[str, str], *, least: int = 0, mark: str = "") -> None:
-    """Print names and values in two columns.
+def print_facts(console: Console, facts: Mapping[str, str | None], *, least: int = 0, mark: str = "") -> None:
+    """Print names and values in two columns, without what has no value.
 
     Words are wrapped. An id, a digest or a command is never folded, so that it can be copied: one that does not fit
     beside its name is printed below it. `least` is the minimal width of the names. With `mark` each line of a value
-    begins with it, and everything is folded.
+    begins with it, and everything is folded; an empty one is shown as such.
     """
-    column = 2 + max(least, *map(len, facts)) + 2
-    for name, value in facts.items():
+    stated = {name: value or "" for name, value in facts.items() if value or mark}
+    column = 2 + max(least, *map(len, stated), 0) + 2
+    for name, value in stated.items():
         room = max(20, console.width - column)
         is_command = value.startswith("jitvault ")
         if not mark and (is_command or ID.fullmatch(value)) and len(value) > room:

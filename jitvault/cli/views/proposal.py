@@ -138,16 +138,14 @@ def _changes(changes: Sequence[str], approved: Revision | None, width: int) -> I
     yield _line("", width)
 
 
-def print_pending(
-    found: Sequence[PendingApproval], frozen: Mapping[str, Mapping[str, Any] | None], *, as_json: bool
-) -> None:
+def print_pending(found: Sequence[PendingApproval], frozen: Mapping[str, Mapping[str, Any] | None]) -> None:
     """Print what waits for one approver, a block for each task.
 
     `frozen` has the freeze that covers a task, by its id, None where none is seen.
     """
     ids = (pending.task_id for pending in found)
     tasks = [{**pending.as_json(), "frozen": frozen[pending.task_id]} for pending in found]
-    if output.print_for_scripts({"tasks": tasks}, *ids, as_json=as_json):
+    if output.print_for_scripts({"tasks": tasks}, *ids):
         return
     console = output.console()
     for pending in found:

@@ -9,11 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import typer
 from rich.console import Console
 
 from jitvault.cli.views import output
-from jitvault.cli.views.output import to_json
 from jitvault.provision.init import Plan
 
 _SIGNS = {"create": ("+", "green"), "update": ("~", "green"), "delete": ("-", "red")}
@@ -57,17 +55,14 @@ def print_question(plan: Plan, actor: Actor) -> None:
     _print_changes(console, plan)
 
 
-def print_provisioning(
-    plan: Plan, missing: Sequence[str], actor: Actor, *, applied: bool, is_shown: bool, as_json: bool
-) -> None:
+def print_provisioning(plan: Plan, missing: Sequence[str], actor: Actor, *, applied: bool, is_shown: bool) -> None:
     """Print a plan's changes, and what is missing that `init` does not make.
 
     `is_shown` says that the changes were printed with the question.
     """
-    if as_json:
-        steps = [{"action": s.action, "kind": s.kind, "name": s.name, "detail": list(s.detail)} for s in plan.steps]
-        body = {"applied": applied, "by": actor.as_json(), "steps": steps, "missing": list(missing)}
-        typer.echo(to_json({**body, "in_use": list(plan.in_use)}))
+    steps = [{"action": s.action, "kind": s.kind, "name": s.name, "detail": list(s.detail)} for s in plan.steps]
+    body = {"applied": applied, "by": actor.as_json(), "steps": steps, "missing": list(missing)}
+    if output.print_for_program({**body, "in_use": list(plan.in_use)}):
         return
     console = output.console()
     if not is_shown:

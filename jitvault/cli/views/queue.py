@@ -12,7 +12,7 @@ from jitvault.errors import WaitTimedOut
 from jitvault.formats.rfc3339 import rfc3339
 
 
-def print_queued(document: PublishedTask, until: datetime, *, out: NewFile | None, as_json: bool) -> None:
+def print_queued(document: PublishedTask, until: datetime, *, out: NewFile | None) -> None:
     """Print that a request for a grant waits.
 
     It says for what and until when the request waits, and how to cancel it.
@@ -32,7 +32,7 @@ def print_queued(document: PublishedTask, until: datetime, *, out: NewFile | Non
     if out is not None:
         hint = f"Run `jitvault grant {task} --out FILE` again to take the token. `jitvault cancel {task}` cancels it."
         raise WaitTimedOut(f"task {task} waits until {output.readable(until)}: {why}", hint=hint)
-    if output.print_for_scripts(shown, task, as_json=as_json):
+    if output.print_for_scripts(shown, task):
         return
     console = output.console()
     console.print(f"Task {task} waits, and is issued as soon as nothing holds it up")

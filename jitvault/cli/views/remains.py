@@ -10,7 +10,7 @@ from jitvault.documents.tidy import Remains
 from jitvault.formats.plural import counted
 
 
-def print_remains(found: Sequence[Remains], *, removed: int | None, as_json: bool) -> None:
+def print_remains(found: Sequence[Remains], *, removed: int | None) -> None:
     """Print the documents of finished tasks.
 
     `removed` is how many were removed, None before the question.
@@ -18,7 +18,7 @@ def print_remains(found: Sequence[Remains], *, removed: int | None, as_json: boo
     shown = {"removed": removed, "tasks": [remains.as_json() for remains in found]}
     is_question = removed is None
     ids = (remains.task_id for remains in found)
-    if not is_question and output.print_for_scripts(shown, *ids, as_json=as_json):
+    if not is_question and output.print_for_scripts(shown, *ids):
         return
     if removed:
         output.console().print(f"Removed {counted(removed, 'document')} of {counted(len(found), 'task')}")

@@ -9,7 +9,7 @@ from jitvault.cli.views import output
 from jitvault.model.vault_access import Fetch
 
 
-def print_spec_check(name: str, spec: Mapping[str, Any], fetches: Sequence[Fetch], *, as_json: bool) -> None:
+def print_spec_check(name: str, spec: Mapping[str, Any], fetches: Sequence[Fetch]) -> None:
     """Print that a spec is valid, and what its task would read.
 
     `name` is the task's id, or the pattern of the ids that are made of the spec.
@@ -19,7 +19,7 @@ def print_spec_check(name: str, spec: Mapping[str, Any], fetches: Sequence[Fetch
     shown = {"ok": True, "spec": spec, "reads": reads, "sends": sends}
     # the id of a task that is not submitted yet is not known
     ids = [spec["metadata"]["id"]] if "id" in spec["metadata"] else []
-    if output.print_for_scripts(shown, *ids, as_json=as_json):
+    if output.print_for_scripts(shown, *ids):
         return
     console = output.console()
     console.print(f"{name}: the spec is valid")

@@ -29,6 +29,7 @@ from jitvault.cli.views.task import (
     print_proof,
     uncounted,
 )
+from jitvault.documents.proof import Proof
 from jitvault.documents.published_parts import Ended
 from jitvault.documents.published_task import PublishedTask
 from jitvault.lifecycle.decision.unread import UnreadDocument
@@ -69,24 +70,24 @@ _ENDED = {
 }
 
 
-def print_status(revision: Revision, shown: Mapping[str, Any], now: datetime, *, as_json: bool) -> None:
+def print_status(revision: Revision, shown: Mapping[str, Any], now: datetime) -> None:
     """Print a task as the ledger has it.
 
     `shown` is what `status_of` gives, with `missing`, `freeze` and `unread`.
     """
-    if not output.print_for_scripts(shown, shown["state"], as_json=as_json):
+    if not output.print_for_scripts(shown, shown["state"]):
         findings = list(_grouped_findings(shown["findings"]))
         more: dict[str, Any] = {"findings": findings, "because": None, "next": None, "held_up": None, "source": {}}
         _print(revision, {**shown, **more}, now)
 
 
-def print_published(document: PublishedTask, shown: Mapping[str, Any], now: datetime, *, as_json: bool) -> None:
+def print_published(document: PublishedTask, shown: Mapping[str, Any], now: datetime) -> None:
     """Print a task as a worker published it, where there is no ledger.
 
     `shown` is the document as JSON data, with its source, what no worker has read, and the freeze that covers it. What
     is not known from that is printed as well.
     """
-    if not output.print_for_scripts(shown, document.state.value, as_json=as_json):
+    if not output.print_for_scripts(shown, document.state.value):
         _print(document.full_revision, _published(document, shown, now), now)
 
 
@@ -147,16 +148,17 @@ def _ends(shown: Mapping[str, Any]) -> bool:
     return any(one.kind == "end" for one in shown["unread"])
 
 
-def _facts(revision: Revision, shown: Mapping[str, Any], now: datetime) -> dict[str, str]:
+def _facts(revision: Revision, shown: Mapping[str, Any], now: datetime) -> dict[str, str | None]:
     """Return what is known of a task, by the name of the line."""
     content = revision.content
-    facts: dict[str, str] = {
+    return {
         "requester": content.requester.name,
         "agent": content.agent.name,
         "owner": content.owner.name,
         "intent": revision.spec.spec.intent,
         "access": "; ".join(map(chosen, content.access)),
-        **_family(shown),
+        "delegated by": " → ".join(shown["delegation"]),
+        "delegated to": ", ".join(shown["children"]),
         "risk": content.risk,
         "revision": str(content.revision),
         "digest": revision.digest,
@@ -168,10 +170,13 @@ def _facts(revision: Revision, shown: Mapping[str, Any], now: datetime) -> dict[
         **_open_points(content, shown),
         **_token(revision.spec.spec, shown, now),
         **extension.facts(shown),
-        **_end_facts(shown),
+        "ended": ended_in_full(shown["ended"]),
+        "forced": _forced(shown["proof"]),
+        "because": shown["because"],
+        "next": shown["next"],
+        "held up": shown["held_up"],
+        **shown["source"],
     }
-    more = {"because": shown["because"], "next": shown["next"], "held up": shown["held_up"]}
-    return {**facts, **{name: said for name, said in more.items() if said}, **shown["source"]}
 
 
 def _open_points(content: RevisionContent, shown: Mapping[str, Any]) -> dict[str, str]:
@@ -182,8 +187,7 @@ def _open_points(content: RevisionContent, shown: Mapping[str, Any]) -> dict[str
     if shown["proof"] is not None or shown["state"] in NEVER_HELD:
         return {}
     unasked = describe_unasked(content.access, shown["decision"].obligations)
-    points = {"end": unasked, "not proven": unproven(content.access)}
-    return {name: "; ".join(said) for name, said in points.items() if said}
+    return {"end": "; ".join(unasked), "not proven": "; ".join(unproven(content.access))}
 
 
 def _token(spec: TaskBody, shown: Mapping[str, Any], now: datetime) -> dict[str, str]:
@@ -257,7 +261,7 @@ def _decisions(shown: Mapping[str, Any]) -> dict[str, str]:
     """Return the decisions that count, and why others do not."""
     refused = uncounted(shown["refused"])
     if shown["decisions"] is None:
-        return {"refused": "; ".join(refused)} if refused else {}
+        return {"refused": "; ".join(refused)}
     # RFC 3339 times of one clock: an older one sorts first
     decisions = sorted(shown["decisions"], key=lambda d: str(d.get("counted_at") or ""))
     counted = ", ".join(f"{d['name']}: {d['decision']}{_counted_at(d)}" for d in decisions)
@@ -300,36 +304,20 @@ def _closed(findings: Sequence[Mapping[str, Any]]) -> str:
     return f"; closed {output.readable(last['at'])} by {last['by'] or 'somebody'}: {last['why']}"
 
 
-def _end_facts(shown: Mapping[str, Any]) -> dict[str, str]:
-    """Return who ended the task and who closed it without proof.
-
-    It says when and why, as far as that has happened.
-    """
-    facts: dict[str, str] = {}
-    if shown["ended"]:
-        facts["ended"] = ended_in_full(shown["ended"])
-    if shown["proof"] and (forced := shown["proof"].forced):
-        facts["forced"] = f"by {forced.name}: {forced.reason}"
-    return facts
+def _forced(proof: Proof | None) -> str:
+    """Return who closed the task without proof and why, empty if nobody did."""
+    return f"by {proof.forced.name}: {proof.forced.reason}" if proof and proof.forced else ""
 
 
-def ended_in_full(ended: Ended) -> str:
-    """Return when a task ended, by whom and why."""
+def ended_in_full(ended: Ended | None) -> str:
+    """Return when a task ended, by whom and why, empty before its end."""
+    if ended is None:
+        return ""
     author = f" by {ended.name}" if ended.name else ""
     words = next((words for known, words in _ENDED.items() if known == ended.reason), "")
     # the note of a freeze is why somebody froze, which is no reason of this task
     why = ended.note if ended.reason != EndReason.FROZEN else ": ".join(filter(None, (words, ended.note)))
     return ": ".join(filter(None, (f"{output.readable(ended.at)}{author}", why or words)))
-
-
-def _family(shown: Mapping[str, Any]) -> dict[str, str]:
-    """Return the task's ancestors and children, where it has any."""
-    facts: dict[str, str] = {}
-    if shown["delegation"]:
-        facts["delegated by"] = " → ".join(shown["delegation"])
-    if shown["children"]:
-        facts["delegated to"] = ", ".join(shown["children"])
-    return facts
 
 
 def _print_unread(console: Console, unread: Sequence[UnreadDocument]) -> None:

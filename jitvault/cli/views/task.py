@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from jitvault.cli.quiet import note
+from jitvault.cli.quiet import is_for_program, note
 from jitvault.cli.views import output
 from jitvault.cli.views.output import NewFile, to_json
 from jitvault.cli.views.policy import window_cut
@@ -39,7 +39,7 @@ NEVER_HELD = frozenset({"denied", "cancelled", "lapsed"})
 """The states of a task that is over and never held access."""
 
 
-def print_decision(document: PublishedTask, *, as_json: bool, is_refused: bool = False) -> None:
+def print_decision(document: PublishedTask, *, is_refused: bool = False) -> None:
     """Print the state of a task that was decided about.
 
     Whose approval is missing and the next command are printed as well. `is_refused` says that an error follows, which
@@ -63,24 +63,23 @@ def print_decision(document: PublishedTask, *, as_json: bool, is_refused: bool =
     if is_refused and document.state is not State.DENIED:
         # a script takes it for the id of a task that was submitted
         ids.clear()
-    if output.print_for_scripts(shown, *ids, as_json=as_json):
+    if output.print_for_scripts(shown, *ids):
         return
     console = output.console()
     console.print(f"Task {task} is", output.coloured(state))
     least = len("missing")
     output.print_facts(console, {"digest": document.digest}, least=least)
-    if is_refused and sys.stdout.isatty() and sys.stderr.isatty():
-        for one in uncounted(document.refused):
-            output.print_facts(console, {"refused": one}, least=least)
-        return
-    missing = []
-    if document.missing:
-        missing.append({"waiting": f"for {missing_approvals(document.missing)}"})
-        missing.append({"ask": ask_approvers(task, document.missing)})
-    absent = [{"refused": one} for one in uncounted(document.refused)]
-    because = [{"because": document.why_denied}] if document.why_denied else []
-    for fact in (*missing, *absent, *because, {"next": shown["next"]}):
-        output.print_facts(console, fact, least=least)
+    is_said_by_error = is_refused and sys.stdout.isatty() and sys.stderr.isatty()
+    if document.missing and not is_said_by_error:
+        missing = {
+            "waiting": f"for {missing_approvals(document.missing)}",
+            "ask": ask_approvers(task, document.missing),
+        }
+        output.print_facts(console, missing, least=least)
+    for one in uncounted(document.refused):
+        output.print_facts(console, {"refused": one}, least=least)
+    if not is_said_by_error:
+        output.print_facts(console, {"because": document.why_denied, "next": shown["next"]}, least=least)
 
 
 def next_step(document: PublishedTask) -> str | None:
@@ -151,9 +150,7 @@ def in_words(seconds: float) -> str:
     return format_duration(timedelta(seconds=round(seconds)))
 
 
-def print_grant(
-    document: PublishedTask, message: Mapping[str, Any] | None, *, out: NewFile | None, as_json: bool
-) -> None:
+def print_grant(document: PublishedTask, message: Mapping[str, Any] | None, *, out: NewFile | None) -> None:
     """Print a grant.
 
     `message` is the caller's inbox message with the wrapping token, which is shown only once.
@@ -169,10 +166,10 @@ def print_grant(
         out.write(to_json(shown) + "\n")
         shown["wrapping"] = [{k: v for k, v in wrapping.items() if k != "token"} for wrapping in shown["wrapping"]]
     takes = _taken_by(document) if message is None else None
-    if message is None and (as_json or takes is None):
+    if message is None and (is_for_program() or takes is None):
         note(why_no_token(document))
     tokens = [wrapping["token"] for wrapping in shown["wrapping"] if "token" in wrapping]
-    if output.print_for_scripts(shown, *tokens, as_json=as_json):
+    if output.print_for_scripts(shown, *tokens):
         return
     console = output.console()
     console.print(f"Task {shown['task_id']} is", output.coloured(shown["state"]))
@@ -243,10 +240,10 @@ def why_no_token(document: PublishedTask) -> str:
     )
 
 
-def print_end(document: PublishedTask, *, as_json: bool) -> None:
+def print_end(document: PublishedTask) -> None:
     """Print the proof of a task's end."""
     proof = proof_in(document)
-    if output.print_for_scripts(proof, document.task_id, as_json=as_json):
+    if output.print_for_scripts(proof, document.task_id):
         return
     console = output.console()
     reason = f"({end_in_words(proof.end_reason, document.ended)})"
@@ -319,7 +316,6 @@ def print_counted_decision(
     expires: str | None,
     *,
     missing: Sequence[Requirement],
-    as_json: bool,
     again: str = "",
 ) -> None:
     """Print a decision that was counted, and the task's state after it.
@@ -335,7 +331,7 @@ def print_counted_decision(
         "state": document.state.value,
         "missing": missing,
     }
-    if output.print_for_scripts(shown, document.task_id, as_json=as_json):
+    if output.print_for_scripts(shown, document.task_id):
         return
     console = output.console()
     past = {"approve": "approved task", "deny": "denied task", "withdraw": "withdrew your approval of task"}[decision]

@@ -27,13 +27,13 @@ _LAGS = (
 )
 
 
-def print_tasks(rows: Sequence[Mapping[str, Any]], *, now: datetime, published: bool, as_json: bool, what: str) -> None:
+def print_tasks(rows: Sequence[Mapping[str, Any]], *, now: datetime, published: bool, what: str) -> None:
     """Print a list of tasks.
 
     `published` says that the rows come from Vault and no ledger was read. `what` names the tasks if there are none.
     """
     ids = (row["task_id"] for row in rows)
-    if output.print_for_scripts({"tasks": list(rows), "published": published}, *ids, as_json=as_json):
+    if output.print_for_scripts({"tasks": list(rows), "published": published}, *ids):
         return
     console = output.console()
     if rows:

@@ -6,11 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-import typer
-
 from jitvault.cli.views import output
 from jitvault.cli.views.listing import Cell, Column, print_listing
-from jitvault.cli.views.output import to_json
 from jitvault.formats.time_window import parse_duration
 from jitvault.model.verifiers import describe_acceptance
 from jitvault.provision.template_check.steps import Outcome
@@ -19,7 +16,7 @@ _AFTER = "accepted_after_end"
 _SECOND = timedelta(seconds=1)
 
 
-def print_templates(found: Sequence[Mapping[str, Any]], states: Mapping[str, str] | None, *, as_json: bool) -> None:
+def print_templates(found: Sequence[Mapping[str, Any]], states: Mapping[str, str] | None) -> None:
     """Print a list of templates.
 
     `states` are those of their checks by name, None where the caller may not see them.
@@ -27,7 +24,7 @@ def print_templates(found: Sequence[Mapping[str, Any]], states: Mapping[str, str
     known = states or {}
     names = [template["metadata"]["name"] for template in found]
     rows = [{**template, "check": known.get(name)} for name, template in zip(names, found, strict=True)]
-    if output.print_for_scripts({"templates": rows}, *names, as_json=as_json):
+    if output.print_for_scripts({"templates": rows}, *names):
         return
     columns = [Column("template"), Column("tier"), Column("ttl", spare=2), Column("window", spare=1)]
     columns += [Column("proof", spare=3), Column("check"), Column("what it allows")]
@@ -48,15 +45,14 @@ def print_template(
     remarks: Sequence[str],
     *,
     connections: Sequence[str],
-    as_json: bool,
 ) -> None:
     """Print one template.
 
     `check` is the state of its check, `remarks` what a passed check had to say, and `connections` where its credentials
     are used, for each choice that makes a difference.
     """
-    if as_json:
-        typer.echo(to_json({"template": found, "paths": list(paths), "check": check, "remarks": list(remarks)}))
+    shown = {"template": found, "paths": list(paths), "check": check, "remarks": list(remarks)}
+    if output.print_for_program(shown):
         return
     console = output.console()
     spec = found["spec"]
@@ -71,24 +67,24 @@ def print_template(
             "ttl": f"{spec['ttl']}, window at most {spec['max_window']}, wrapping {spec['wrap_ttl']}",
             "leases": f"at most {spec['lease_budget']} a task",
             "proof": f"{spec['confirm']}" + (f" (probe {spec['probe']})" if "probe" in spec else ""),
-            **({"why": f"not proven by the target: {spec['confirm_why']}"} if "confirm_why" in spec else {}),
-            **_accepted_after(spec),
-            **({"verifiers": ", ".join(spec["verifiers"])} if "verifiers" in spec else {}),
-            **({"check": check} if check else {}),
-            **({"remarks": "; ".join(remarks)} if remarks else {}),
+            "why": f"not proven by the target: {spec['confirm_why']}" if "confirm_why" in spec else "",
+            "after end": _accepted_after(spec),
+            "verifiers": ", ".join(spec.get("verifiers", ())),
+            "check": check,
+            "remarks": "; ".join(remarks),
             "reads": ", ".join(paths),
-            **({"connects": "; ".join(connections)} if connections else {}),
-            **({"sends": output.pairs(spec["data"])} if "data" in spec else {}),
+            "connects": "; ".join(connections),
+            "sends": output.pairs(spec.get("data", {})),
         },
     )
 
 
-def _accepted_after(spec: Mapping[str, Any]) -> dict[str, str]:
+def _accepted_after(spec: Mapping[str, Any]) -> str:
     """Return for how long others may accept a certificate after its end."""
     if _AFTER not in spec:
-        return {}
+        return ""
     after_s, ttl_s = (parse_duration(spec[name]) // _SECOND for name in (_AFTER, "ttl"))
-    return {"after end": describe_acceptance(after_s, ttl_s)}
+    return describe_acceptance(after_s, ttl_s)
 
 
 def print_outcomes(name: str, found: Sequence[Outcome]) -> None:
@@ -105,7 +101,7 @@ def print_outcomes(name: str, found: Sequence[Outcome]) -> None:
         }
         for outcome in found
     ]
-    typer.echo(to_json({"template": name, "passed": all(outcome.passed for outcome in found), "paths": paths}))
+    output.print_for_program({"template": name, "passed": all(outcome.passed for outcome in found), "paths": paths})
 
 
 def print_outcome(found: Outcome, program: str) -> None:

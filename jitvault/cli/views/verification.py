@@ -20,10 +20,10 @@ from jitvault.verification.outcome import Basis, Outcome
 from jitvault.verification.verify import Verified
 
 
-def print_verified(found: Verified, *, as_json: bool) -> None:
+def print_verified(found: Verified) -> None:
     """Print the result of a verification."""
     proven = [found.receipt.task] if found.outcome.holds else []
-    if output.print_for_scripts(_as_json(found), *proven, as_json=as_json):
+    if output.print_for_scripts(_as_json(found), *proven):
         return
     console = output.console()
     receipt = found.receipt

@@ -17,12 +17,22 @@ from typing import Any
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 
-from jitvault.engines.pki.config import USAGES
 from jitvault.engines.pki.x509_revocation import reading
 from jitvault.errors import NotConfirmed
 from jitvault.formats.rfc3339 import rfc3339
 from jitvault.formats.strict_yaml import shown
 
+USAGES = {
+    "1.3.6.1.5.5.7.3.1": "ServerAuth",
+    "1.3.6.1.5.5.7.3.2": "ClientAuth",
+    "1.3.6.1.5.5.7.3.3": "CodeSigning",
+    "1.3.6.1.5.5.7.3.4": "EmailProtection",
+    "1.3.6.1.5.5.7.3.5": "IPSECEndSystem",
+    "1.3.6.1.5.5.7.3.6": "IPSECTunnel",
+    "1.3.6.1.5.5.7.3.7": "IPSECUser",
+    "1.3.6.1.5.5.7.3.17": "IPSECIKE",
+}
+"""The extended key usages that are allowed, by their number, with Vault's names for them."""
 _EXTENSIONS = frozenset(
     {
         ExtensionOID.AUTHORITY_INFORMATION_ACCESS,

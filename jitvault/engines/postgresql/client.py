@@ -13,14 +13,16 @@ from contextlib import contextmanager, suppress
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from jitvault.engines.postgresql.refusal import error_of
-from jitvault.errors import UsageError
+from jitvault.engines.postgresql.refusal import error_of, why_failed
+from jitvault.errors import NotConfirmed, UsageError
 
 if TYPE_CHECKING:
     import psycopg
 
 VAULTS_LOGINS = "^v-.*-[A-Za-z0-9]{20}-[0-9]{10}$"
 """What the names of Vault's logins match, where the connection has no `username_template` of its own."""
+CHECK = "jitvault-check"
+"""The name under which the sessions of a template check show themselves at the target."""
 CONNECT_S = 5
 # For all queries together; a server that hangs keeps the connection open and does not answer.
 ANSWERS_S = 15
@@ -46,6 +48,27 @@ def driver() -> ModuleType:
     return psycopg
 
 
+def connected(dsn: str, application: str, **login: str) -> psycopg.Connection[Any]:
+    """Open a session, by another login than the one of `dsn` where one is given. Raises psycopg.Error."""
+    session: psycopg.Connection[Any] = driver().connect(
+        dsn, **login, autocommit=True, connect_timeout=CONNECT_S, application_name=application, prepare_threshold=None
+    )
+    return session
+
+
+def checked_login(dsn: str, **login: str) -> psycopg.Connection[Any]:
+    """Open the first session of a login that is under check.
+
+    Raises NotConfirmed if the target refuses the login.
+    """
+    psycopg = driver()
+    try:
+        return connected(dsn, CHECK, **login)
+    except psycopg.Error as error:
+        _, cause = why_failed(error, psycopg.conninfo.make_conninfo(dsn, **login))
+        raise NotConfirmed(f"the target refuses the new login: {cause}") from None
+
+
 @contextmanager
 def probing(dsn: str) -> Iterator[psycopg.Connection[Any]]:
     """Open the probe's own session.
@@ -54,16 +77,7 @@ def probing(dsn: str) -> Iterator[psycopg.Connection[Any]]:
     """
     psycopg = driver()
     try:
-        with (
-            psycopg.connect(
-                dsn,
-                autocommit=True,
-                connect_timeout=CONNECT_S,
-                application_name="jitvault-probe",
-                prepare_threshold=None,
-            ) as target,
-            for_so_long(target, ANSWERS_S),
-        ):
+        with connected(dsn, "jitvault-probe") as target, for_so_long(target, ANSWERS_S):
             for setting in SETTINGS:
                 target.execute(setting)
             yield target

@@ -15,7 +15,6 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from jitvault.engines.postgresql import client
-from jitvault.engines.postgresql.refusal import why_failed
 from jitvault.engines.postgresql.sessions import NAMELESS
 from jitvault.errors import NotConfirmed
 
@@ -111,7 +110,7 @@ class _Login:
 
     def __init__(self, dsn: str, user: str, password: str) -> None:
         self.user = user
-        self._fields = {"user": user, "password": password, "application_name": "jitvault-check"}
+        self._login = {"user": user, "password": password}
         self.dsn = dsn
         self.sessions: list[psycopg.Connection[Any]] = []
         self.sleeping: PGconn | None = None
@@ -119,27 +118,26 @@ class _Login:
 
     def connect(self) -> psycopg.Connection[Any]:
         """Open a session. Raises psycopg.Error."""
-        session: psycopg.Connection[Any] = client.driver().connect(
-            self.dsn, **self._fields, autocommit=True, connect_timeout=client.CONNECT_S
-        )
-        self.sessions.append(session)
-        return session
+        self.sessions.append(client.connected(self.dsn, client.CHECK, **self._login))
+        return self.sessions[-1]
 
     def first(self) -> psycopg.Connection[Any]:
         """Open the first session.
 
         Raises NotConfirmed if the target refuses the login.
         """
-        try:
-            return self.connect()
-        except client.driver().Error as error:
-            _, cause = why_failed(error, self.conninfo().decode())
-            raise NotConfirmed(f"the target refuses the new login: {cause}") from None
+        self.sessions.append(client.checked_login(self.dsn, **self._login))
+        return self.sessions[-1]
 
-    def conninfo(self, **more: str) -> bytes:
+    def fall_asleep(self) -> PGconn:
+        """Begin to connect, and sleep before the connection has a user."""
         from psycopg.conninfo import make_conninfo
+        from psycopg.pq import PGconn
 
-        return make_conninfo(self.dsn, **self._fields, **more).encode()
+        sleep = f"-c post_auth_delay={SLEEP_S}"
+        conninfo = make_conninfo(self.dsn, **self._login, application_name=client.CHECK, options=sleep)
+        self.sleeping = PGconn.connect_start(conninfo.encode())
+        return self.sleeping
 
     def close(self) -> None:
         """Close everything, and undo what was made if the login still lives.
@@ -158,12 +156,9 @@ class _Login:
 
 
 def _sleep(login: _Login) -> Sleeper:
-    from psycopg.pq import PGconn
-
     with client.probing(login.dsn) as target:
         before = set(target.execute(NAMELESS).fetchall())
-        connection = PGconn.connect_start(login.conninfo(options=f"-c post_auth_delay={SLEEP_S}"))
-        login.sleeping = connection
+        connection = login.fall_asleep()
         deadline = time.monotonic() + _LOGIN_S
         # the server sends nothing until the connection wakes, so the probe looks whether it is past authentication
         while _poll(connection, _PAUSE_S) and time.monotonic() < deadline:

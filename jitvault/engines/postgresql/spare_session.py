@@ -154,13 +154,7 @@ class SpareSession:
 def _opened(dsn: str) -> psycopg.Connection[Any]:
     driver = client.driver()
     try:
-        target: psycopg.Connection[Any] = driver.connect(
-            dsn,
-            autocommit=True,
-            connect_timeout=client.CONNECT_S,
-            application_name="jitvault-kept",
-            prepare_threshold=None,
-        )
+        target = client.connected(dsn, "jitvault-kept")
         for setting in client.SETTINGS:
             target.execute(setting)
         target.execute(_SET, (list(_SETTINGS),))

@@ -12,11 +12,9 @@ from dataclasses import replace
 from jitvault.context import WorkerContext
 from jitvault.errors import JitvaultError
 from jitvault.ledger.model import Change, GrantRow, LeaseRow, OperationRow, OpState, Row, TaskRecord
+from jitvault.lifecycle.confirmation.sign_receipt import signed_receipt
 from jitvault.lifecycle.record.lookups import last_found
-from jitvault.lifecycle.record.receipt import receipt_of
-from jitvault.lifecycle.record.sign_receipt import sign_receipt
 from jitvault.lifecycle.requests.end_documents import EndRequest
-from jitvault.lifecycle.revocation.cascade import children_for_receipt
 from jitvault.model.event_bodies import Forced, Unverified
 from jitvault.model.kinds import EventKind, LookupAnswer, OperationKind
 from jitvault.model.states import DEAD, State, Verdict
@@ -54,21 +52,19 @@ def _force_one(worker: WorkerContext, op: OperationRow) -> OperationRow:
     return record_answer(worker, op, OpState.ANSWERED, DONE)
 
 
-def close_without_proof(worker: WorkerContext, record: TaskRecord, claim: int, request: EndRequest) -> bool:
+def close_without_proof(worker: WorkerContext, record: TaskRecord, claim: int, request: EndRequest) -> None:
     """Close the task without proof; its signed receipt says so.
 
-    Returns False, and does nothing, while Vault has a credential of the task. A closed task stays in every list and
+    Nothing is done while Vault has a credential of the task. A closed task stays in every list and
     report as `unverified`.
     """
     if _is_any_left(record):
-        return False
+        return
     now = worker.now()
     grants = tuple(replace(grant, verdict=_final_verdict(grant), settled=True) for grant in record.grants)
     leases = tuple(replace(lease, verdict=_final_verdict(lease)) for lease in record.leases)
     closed = replace(record, task=replace(record.task, state=State.UNVERIFIED), grants=grants, leases=leases)
-    children = children_for_receipt(worker, record.task.task_id)
-    content = receipt_of(worker.installation, closed, now, children=children)
-    receipt = sign_receipt(worker, record.task.task_id, content)
+    receipt = signed_receipt(worker, closed, now)
     change = Change(
         EventKind.UNVERIFIED,
         request.event_body(Unverified, head=record.task.head),
@@ -77,7 +73,6 @@ def close_without_proof(worker: WorkerContext, record: TaskRecord, claim: int, r
         rows=(*grants, *leases),
     )
     worker.ledger.apply(record.task.task_id, change, claim=claim, at=now)
-    return True
 
 
 def _is_any_left(record: TaskRecord) -> bool:

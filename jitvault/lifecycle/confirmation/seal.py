@@ -14,11 +14,10 @@ from jitvault.context import WorkerContext
 from jitvault.ledger.model import Change, OperationRow, TaskRecord
 from jitvault.lifecycle.confirmation.evidence import Evidence, tokens_of, unaccounted_leases
 from jitvault.lifecycle.confirmation.quiet_rules import settles_at
-from jitvault.lifecycle.record.receipt import receipt_of
+from jitvault.lifecycle.confirmation.sign_receipt import signed_receipt
 from jitvault.lifecycle.record.reopenings import why_seal_postponed
-from jitvault.lifecycle.record.sign_receipt import sign_receipt
 from jitvault.lifecycle.requests.publish import announced_publication
-from jitvault.lifecycle.revocation.cascade import children_for_receipt, unsealed_below
+from jitvault.lifecycle.revocation.cascade import unsealed_below
 from jitvault.model.event_bodies import EventBody, Sealed
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision
@@ -53,9 +52,7 @@ def seal(worker: WorkerContext, found: Evidence, listed: Collection[str], claim:
         _postpone(worker, record, claim, f"Vault lists leases that belong to no task and can be its own: {unknown[0]}")
         return None
     sealed_at = worker.now()
-    children = children_for_receipt(worker, record.task.task_id)
-    content = receipt_of(worker.installation, record, sealed_at, children=children)
-    receipt = sign_receipt(worker, record.task.task_id, content)
+    receipt = signed_receipt(worker, record, sealed_at)
     publication = announced_publication(worker, record.task.task_id)
     prefixes = sorted(entry.path for entry in Revision.of(record.revision.body).access)
     change = Change(

@@ -61,13 +61,8 @@ def check_above(worker: WorkerContext, revision: Revision) -> None:
         raise InvalidInput(f"task {revision.content.task}: spec.parent: {why}", hint=hint)
 
 
-def ancestor_end_reason(worker: WorkerContext, revision: Revision) -> str | None:
-    """Return why an ancestor has no access now, in words; None where all have."""
-    return _end_reason(worker, revision, worker.ledger.record)
-
-
 def _end_reason(worker: WorkerContext, revision: Revision, read: Callable[[str], TaskRecord | None]) -> str | None:
-    """Return why an ancestor has no access.
+    """Return why an ancestor has no access now, in words; None where all have.
 
     `read` returns the record of a task, if there is one.
     """
@@ -165,5 +160,5 @@ def ended_above(worker: WorkerContext, record: TaskRecord) -> EndCause | None:
 
     A delegated task ends with any task that it descends from.
     """
-    why = ancestor_end_reason(worker, Revision.of(record.revision.body))
+    why = _end_reason(worker, Revision.of(record.revision.body), worker.ledger.record)
     return EndCause(reason=EndReason.PARENT, note=why) if why else None

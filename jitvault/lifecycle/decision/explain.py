@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import chain, product
+from typing import Any
 
 from msgspec import structs
 
@@ -179,7 +180,8 @@ def _changes(authorizer: Authorizer, asked: DecisionInput, networks: Iterable[st
     for length in _WINDOWS:
         if not window or length >= window:
             continue
-        if _decide(authorizer, replace(asked, spec=_with(asked.spec, window=length))).permitted:
+        shorter = asked.spec.spec.window.model_copy(update={"for_": length})
+        if _decide(authorizer, replace(asked, spec=_with(asked.spec, window=shorter))).permitted:
             yield f"a window of {format_duration(length)}", True
             break
 
@@ -215,13 +217,9 @@ def _in_networks(asked: DecisionInput, networks: Iterable[str]) -> Iterator[tupl
     """Yield the request from each other network, and from anywhere, in words."""
     present = asked.spec.spec.network
     for name in sorted({*networks} - {present}):
-        yield f"the network {name}", replace(asked, spec=_from(asked.spec, name))
+        yield f"the network {name}", replace(asked, spec=_with(asked.spec, network=name))
     if present:
-        yield "no network", replace(asked, spec=_from(asked.spec, None))
-
-
-def _from(spec: TaskSpec, network: str | None) -> TaskSpec:
-    return spec.model_copy(update={"spec": spec.spec.model_copy(update={"network": network})})
+        yield "no network", replace(asked, spec=_with(asked.spec, network=None))
 
 
 def _next_time(authorizer: Authorizer, asked: DecisionInput) -> str | None:
@@ -234,10 +232,5 @@ def _next_time(authorizer: Authorizer, asked: DecisionInput) -> str | None:
     return None
 
 
-def _with(spec: TaskSpec, *, criticality: str | None = None, window: timedelta | None = None) -> TaskSpec:
-    body = spec.spec
-    if criticality is not None:
-        body = body.model_copy(update={"criticality": criticality})
-    if window is not None:
-        body = body.model_copy(update={"window": body.window.model_copy(update={"for_": window})})
-    return spec.model_copy(update={"spec": body})
+def _with(spec: TaskSpec, **changes: Any) -> TaskSpec:
+    return spec.model_copy(update={"spec": spec.spec.model_copy(update=changes)})

@@ -57,7 +57,7 @@ def issue(
     *,
     admission: GrantAdmission | None = None,
 ) -> tuple[OperationRow, TaskRecord]:
-    """Create, check and deliver the task's token; return the committed intent to publish that, and the task.
+    """Create, check and deliver the token; return the committed intent to publish that, and the task.
 
     The task is `issued` afterwards. `obligations` are those of the decision that permits the issue. `admission` checks
     inside the transaction what that decision rests on; it is given for a task that had no access before. Before
@@ -312,7 +312,7 @@ def _deliver(
     delivery: OperationRow,
     times: tuple[datetime | None, datetime],
 ) -> tuple[OperationRow, TaskRecord]:
-    """Put the wrapped token into the inbox, commit the delivery, and return the intent of its publication and the task.
+    """Put the wrapped token into the inbox; return the committed intent to publish that, and the task.
 
     The task is `issued` by that commit. `delivery` is the committed intent to deliver. `times` are when the token
     expires if nobody renews it, and the task's deadline.

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +15,7 @@ from msgspec import structs
 
 from jitvault.documents.proof import CredentialProof, LeaseProof, Proof, settled_proof, target_asked
 from jitvault.documents.published_parts import GrantedExtension, PublishedExtension, Reads
-from jitvault.documents.receipt import Receipt, StatedAccess, StatedExtension, Statement, statement_of
+from jitvault.documents.receipt import Receipt, StatedAccess, StatedExtension, StatedGrant, Statement, statement_of
 from jitvault.formats.conversion import as_json, converter
 from jitvault.ledger.model import GrantRow, LeaseRow, OpState, TaskRecord
 from jitvault.lifecycle.record.check_words import NOT_ASKED, evidence_in_words, failure_in_words
@@ -278,7 +279,7 @@ def receipt_of(
             "requester": content.requester,
             "agent": content.agent,
             "owner": content.owner,
-            "delegation": msgspec.to_builtins(content.delegation),
+            "delegation": content.delegation,
             "children": list(children),
             "intent": revision.spec.spec.intent,
             # as the chain has them: the rows are a cache
@@ -291,7 +292,7 @@ def receipt_of(
                 "decisions": last_decision(record).signed,
                 **_signed_ends(record),
             },
-            "policy": Decision.of(record.revision.decision).as_json(),
+            "policy": Decision.of(record.revision.decision),
             "grants": [_stated_grant(grant) for grant in record.grants],
             "extensions": [_more_time(event, body, StatedExtension) for event, body in said(record.events, Extended)],
             "findings": [{key: found[key] for key in ("rule", "message", "line")} for found in record.findings],
@@ -324,16 +325,8 @@ def _signed_ends(record: TaskRecord) -> dict[str, Any]:
 
 
 def _stated_grant(grant: GrantRow) -> dict[str, Any]:
-    return {
-        "grant": grant.grant_id,
-        "attempt": grant.attempt,
-        "role": grant.role,
-        "accessor_hmac": grant.accessor_hmac,
-        **lifetime_of(grant),
-        "issued_at": grant.issued_at,
-        "expires_at": grant.expires_at,
-        "verdict": grant.verdict,
-    }
+    known = {**asdict(grant), "grant": grant.grant_id}
+    return {name: known[name] for name in StatedGrant.__struct_fields__}
 
 
 def _approvers(record: TaskRecord) -> list[dict[str, str]]:

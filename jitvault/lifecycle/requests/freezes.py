@@ -63,7 +63,7 @@ def freezes_covering_seen(person: Person, asked: DecisionInput) -> list[dict[str
 def tripwire_freeze(ledger: Ledger) -> list[dict[str, Any]]:
     """Return the freeze of everything by a tripwire, if there is one."""
     tripped = ledger.freeze()
-    return [_tripped(tripped)] if tripped else []
+    return [_of_everything("tripwire", tripped.at, tripped.reason, tripped.line)] if tripped else []
 
 
 def freezes_of_everything(ledger: Ledger) -> list[dict[str, Any]]:
@@ -72,7 +72,8 @@ def freezes_of_everything(ledger: Ledger) -> list[dict[str, Any]]:
     That is a recovery or a tripwire.
     """
     since = ledger.recovering()
-    return [*([_rebuilt(since)] if since else []), *tripwire_freeze(ledger)]
+    why = "nothing is granted before `jitvault ledger recover` has rebuilt the ledger"
+    return [*([_of_everything("recovery", since, why)] if since else []), *tripwire_freeze(ledger)]
 
 
 def freezes_seen_by_person(person: Person) -> list[dict[str, Any]]:
@@ -99,36 +100,14 @@ def _statements(documents: Documents, entity: str, own: str) -> Iterator[FreezeS
 
 def signed_freeze(statement: FreezeStatement) -> dict[str, Any]:
     """Return an operator's freeze as `{kind, scope, by, at, reason, line}`."""
-    return {
-        "kind": "operator",
+    return _of_everything("operator", statement.at, statement.reason) | {
         "scope": statement.scope.as_json(),
         "by": statement.by,
-        "at": rfc3339(statement.at),
-        "reason": statement.reason,
-        "line": None,
     }
 
 
-def _rebuilt(since: datetime) -> dict[str, Any]:
-    return {
-        "kind": "recovery",
-        "scope": {},
-        "by": None,
-        "at": rfc3339(since),
-        "reason": "nothing is granted before `jitvault ledger recover` has rebuilt the ledger",
-        "line": None,
-    }
-
-
-def _tripped(freeze: Freeze) -> dict[str, Any]:
-    return {
-        "kind": "tripwire",
-        "scope": {},
-        "by": None,
-        "at": rfc3339(freeze.at),
-        "reason": freeze.reason,
-        "line": freeze.line,
-    }
+def _of_everything(kind: str, at: datetime, reason: str, line: str | None = None) -> dict[str, Any]:
+    return {"kind": kind, "scope": {}, "by": None, "at": rfc3339(at), "reason": reason, "line": line}
 
 
 def recovery_as_freeze(ledger: Ledger) -> Freeze | None:

@@ -128,13 +128,6 @@ class CheckRecorder:
         self._paths: dict[str, Result] = dict(before.paths) if before is not None and same else {}
         self._ended = before.ended if before is not None and same else ()
 
-    def announce(self, leases: tuple[str, ...]) -> None:
-        """Record which leases belong to a running check.
-
-        A worker that lists the path's leases meanwhile needs to know them.
-        """
-        self._write(leases)
-
     def enter(self, outcome: Outcome) -> None:
         """Record the outcome of one path.
 
@@ -152,15 +145,19 @@ class CheckRecorder:
             remarks=outcome.remarks[:MAX_FAILURES],
         )
         self._ended = (*self._ended, *outcome.ended)[-MAX_ENDED:]
-        self._write(())
+        self.announce(())
 
-    def _write(self, running: tuple[str, ...]) -> None:
+    def announce(self, leases: tuple[str, ...]) -> None:
+        """Record which leases belong to a running check.
+
+        A worker that lists the path's leases meanwhile needs to know them.
+        """
         record = Record(
             kind="TemplateCheck",
             installation=self._installation,
             template=self._name,
             paths=self._paths,
-            running=running,
+            running=leases,
             ended=self._ended,
         )
         body = {"options": {"cas": self._version}, "data": record.model_dump(mode="json")}

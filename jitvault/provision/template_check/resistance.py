@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from jitvault.engines.interface import Probe, ProbeResult, Resisting, Trial
@@ -36,35 +36,23 @@ class _Credential:
     ms: int = 0
 
 
+@dataclass(repr=False)
 class Resistance:
     """The trial of several ways to resist.
 
-    Each has a credential from the path under check.
+    Each has a credential from the path under check. `_issue` reads a fresh one, and `_announce` gets all leases each
+    time that one more is known.
     """
 
-    def __init__(
-        self,
-        vault: Vault,
-        probe: Probe,
-        trial: Trial,
-        where: Mapping[str, Any],
-        *,
-        issue: Callable[[], Mapping[str, Any]],
-        announce: Callable[[tuple[str, ...]], None],
-    ) -> None:
-        """`issue` reads a fresh credential.
-
-        `announce` gets all leases each time that one more is known.
-        """
-        self._vault = vault
-        self._probe = probe
-        self._trial = trial
-        self._where = where
-        self._issue = issue
-        self._announce = announce
-        self._credentials: dict[str, _Credential] = {}
-        self._dead: frozenset[str] = frozenset()
-        self._first: Mapping[str, Any] | None = None
+    _vault: Vault
+    _probe: Probe
+    _trial: Trial
+    _where: Mapping[str, Any]
+    _issue: Callable[[], Mapping[str, Any]]
+    _announce: Callable[[tuple[str, ...]], None]
+    _credentials: dict[str, _Credential] = field(default_factory=dict)
+    _dead: frozenset[str] = frozenset()
+    _first: Mapping[str, Any] | None = None
 
     @property
     def leases(self) -> tuple[str, ...]:

@@ -39,7 +39,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -175,40 +175,34 @@ def _keep_up(vault: Vault, engine: Engine, template: AccessTemplate) -> None:
         vault.read(wanted.path)
 
 
+@dataclass(repr=False)
 class _Check:
     """Runs all steps but 11 on one path, and revokes what they issued."""
 
-    def __init__(
-        self,
-        vault: Vault,
-        engine: Engine,
-        template: AccessTemplate,
-        with_: Mapping[str, str],
-        where: Mapping[str, Any],
-        announce: Callable[[tuple[str, ...]], None],
-        waiting: Waiting,
-    ) -> None:
-        self.steps: list[Step] = []
-        self.left_behind: list[LeftBehind] = []
-        self._vault = vault
-        self._engine = engine
-        self._probe = engine.probe
-        self._trial = engine.trial
-        self._remedies: Mapping[str, str] = engine.trial.remedies if engine.trial else {}
-        self._template = template
-        self._where = where
-        self._path = template.resolve(with_)
-        self._data = template.spec.fill_data(with_)
-        self._announce = announce
-        self._waiting = waiting
-        self._kept_up_at = time.monotonic()
-        self._issuer: Vault | None = None
-        self._resistance: Resistance | None = None
-        self._lease_id = ""
-        self._name = ""
-        self._revoked = False
-        self._dead = False
-        self._still_accepted = False
+    _vault: Vault
+    _engine: Engine
+    _template: AccessTemplate
+    _with: Mapping[str, str]
+    _where: Mapping[str, Any]
+    _announce: Callable[[tuple[str, ...]], None]
+    _waiting: Waiting
+    steps: list[Step] = field(default_factory=list)
+    left_behind: list[LeftBehind] = field(default_factory=list)
+    _kept_up_at: float = field(default_factory=time.monotonic)
+    _issuer: Vault | None = None
+    _resistance: Resistance | None = None
+    _lease_id: str = ""
+    _name: str = ""
+    _revoked: bool = False
+    _dead: bool = False
+    _still_accepted: bool = False
+
+    def __post_init__(self) -> None:
+        self._probe = self._engine.probe
+        self._trial = self._engine.trial
+        self._remedies: Mapping[str, str] = self._trial.remedies if self._trial else {}
+        self._path = self._template.resolve(self._with)
+        self._data = self._template.spec.fill_data(self._with)
 
     @property
     def ended(self) -> tuple[str, ...]:
@@ -414,8 +408,8 @@ class _Check:
             probe,
             trial,
             self._where,
-            issue=lambda: self._credential(issuer),
-            announce=lambda leases: self._announce((*before, *leases)),
+            lambda: self._credential(issuer),
+            lambda leases: self._announce((*before, *leases)),
         )
         for step, result in self._resistance.run(list(steps)).items():
             self._note(steps[step], result)

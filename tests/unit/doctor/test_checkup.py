@@ -13,9 +13,10 @@ from jitvault.doctor import identity, server, stream, targets
 from jitvault.doctor import ledger as record
 from jitvault.doctor import policies as rules
 from jitvault.doctor import provisioning as provisioned
-from jitvault.doctor.check import Ability, About, Check, Known, Status, Unknown, can, counts, first_failure, listed
+from jitvault.doctor.check import Ability, About, Check, Known, Status, Unknown, can, counts, first_failure
 from jitvault.engines.interface import Finding
 from jitvault.errors import SecurityFinding, VaultUnavailable
+from jitvault.formats.plural import listed
 from jitvault.formats.server_product import Product
 from jitvault.model.scope import FreezeStatement, Scope
 

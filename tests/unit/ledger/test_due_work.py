@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from builders import NOW, as_is, change, file_of, lose, make, read, seen, whole
+from builders import NOW, as_is, body, change, file_of, lose, make, read, revision, seen, task, whole
 from ledgers import LedgerPlace, address
 from together import child, run_together
 
@@ -65,6 +66,17 @@ def test_a_process_that_ends_keeps_nothing(ledger: Ledger, place: LedgerPlace) -
     assert other.take_due(NOW, 9) == []
     ledger.give_all_back()
     assert other.take_due(NOW, 9) == ["a"]
+
+
+def test_requesters_take_turns_and_those_who_were_served_come_last(ledger: Ledger) -> None:
+    for name in ("a-1", "a-2", "a-3", "b-1", "c-1"):
+        requester, at = name[0], NOW + timedelta(seconds=ord(name[0]))
+        asked = replace(task(name, State.APPROVED), requester=requester, due_at=at)
+        ledger.create(asked, Change("submitted", body("submitted"), rows=(revision(name),)), at=NOW)
+    later = NOW + timedelta(hours=1)
+    assert ledger.take_due(later, 2) == ["a-1", "b-1"]
+    ledger.give_back("b-1")
+    assert ledger.take_due(later, 9, served=["a", "b"]) == ["c-1", "a-2", "b-1", "a-3"]
 
 
 def test_a_claim_goes_on_with_what_was_taken_and_frees_it_in_the_end(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from jitvault.policy.cedar import CedarAuthorizer
-from jitvault.policy.compared_literals import unknown_levels
+from jitvault.policy.named_in_conditions import unknown_levels
 
 SHIPPED = Path(__file__).parents[3] / "policies" / "cedar"
 SCHEMA = (SHIPPED / "jitvault.cedarschema").read_text()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jitvault.policy.cedar import CedarAuthorizer
-from jitvault.policy.missing_guards import NO_AGENTS_GUARD, NO_FINDINGS_GUARD, missing_guards
+from jitvault.policy.named_in_conditions import NO_AGENTS_GUARD, NO_FINDINGS_GUARD, missing_guards
 
 ROOT = Path(__file__).parents[3]
 SCHEMA = (ROOT / "policies" / "cedar" / "jitvault.cedarschema").read_text()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from jitvault.policy.cedar import CedarAuthorizer
-from jitvault.policy.unknown_templates import unknown_templates
+from jitvault.policy.named_in_conditions import unknown_templates
 
 SCHEMA = (Path(__file__).parents[3] / "policies" / "cedar" / "jitvault.cedarschema").read_text()
 TEMPLATES = ("postgres-readonly", "pki-service")

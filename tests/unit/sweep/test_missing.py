@@ -24,7 +24,14 @@ HOUR = timedelta(hours=1)
 def why(story: Story | list[Observation], owned: Owned = OF_LEASE, **how: Any) -> MissingCredential:
     lines = story.lines if isinstance(story, Story) else story
     names = frozenset({LEASE, LEASE_HMAC} if owned.kind == "lease" else {TOKEN})
-    given = {"sessions": frozenset({WORKER}), "expires_at": None, "now": START + HOUR, "token_is_gone": False, **how}
+    given = {
+        "sessions": frozenset({WORKER}),
+        "expires_at": None,
+        "step": HOUR / 4,
+        "now": START + HOUR,
+        "token_is_gone": False,
+        **how,
+    }
     return explain(owned, names, lines, **given)
 
 
@@ -50,6 +57,13 @@ def test_a_renewal_by_whomever_is_a_longer_life(actor: str, detail: dict[str, in
         assert why(Story().issued().add(Kind.RENEWED, name, actor=actor, failed=True), owned, expires_at=START).how is (
             MissingCause.EXPIRED
         )
+
+
+def test_a_renewal_by_the_worker_whose_line_has_no_time_is_a_step() -> None:
+    story = Story().issued().add(Kind.RENEWED, TOKEN, actor=WORKER)
+    renewed_at = story.lines[-1].at
+    for now, how in ((renewed_at + HOUR / 2, MissingCause.UNEXPLAINED), (renewed_at + HOUR, MissingCause.EXPIRED)):
+        assert why(story, OF_TOKEN, expires_at=START, step=HOUR, now=now).how is how
 
 
 # -- somebody ended it -------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from jitvault.http.connection import (
     ResponseLost,
     ServerAddress,
     TooLong,
+    connect,
 )
 from jitvault.http.deadline_socket import DeadlineSocket, TimeLimit
 from jitvault.vault import client, http_transport
@@ -319,16 +320,22 @@ def test_a_request_that_is_read_too_slowly_is_given_up() -> None:
     taken: list[int] = []
 
     def takes_its_time(listener: socket.socket, over: threading.Event) -> None:
+        # little is on its way, so that a request of a few megabytes takes as long as this server likes
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
         listener.settimeout(5)
         connection, _ = listener.accept()
         with connection, suppress(ConnectionError):
-            while part := connection.recv(1024 * 1024):
+            while part := connection.recv(64 * 1024):
                 taken.append(len(part))
                 over.wait(0.05)
 
-    length = 32 * 1024 * 1024
-    with serving(takes_its_time) as port, pytest.raises(ResponseLost, match="too long"):
-        Session().request("put", f"http://127.0.0.1:{port}/v1/x", {}, timeout=0.3, json={"a": "x" * length})
+    length = 16 * 1024 * 1024
+    body = b"x" * length
+    with serving(takes_its_time) as port:
+        # the time begins here: a busy machine may need all of it to make so large a request
+        connection = connect(ServerAddress.of(f"http://127.0.0.1:{port}"), TimeLimit(5, time.monotonic() + 5))
+        with pytest.raises(ResponseLost, match="too long"):
+            connection.ask("PUT", "/v1/x", {}, body, TimeLimit(0.5, time.monotonic() + 1))
     assert 0 < sum(taken) < length
 
 

@@ -30,6 +30,7 @@ from jitvault.documents.receipt import Statement
 from jitvault.documents.signed import DOCUMENT_TYPE, RECEIPT_KEY, RECEIPT_TYPE
 from jitvault.documents.trust import read_trust_file
 from jitvault.formats.canonical_json import canonical_bytes, digest_of
+from jitvault.formats.conversion import as_json
 from jitvault.verification.history import History, read_history
 from jitvault.verification.keys import read_keys
 from jitvault.verification.log_lines import lines_of
@@ -86,7 +87,7 @@ def extension_content(said: dict[str, Any], extension: dict[str, Any]) -> dict[s
 def as_written(whole: dict[str, Any]) -> Any:
     """A statement with its times in the form in which a receipt has them; as it is where it is none."""
     try:
-        return msgspec.to_builtins(msgspec.convert(whole, Statement))
+        return as_json(msgspec.convert(whole, Statement))
     except (msgspec.ValidationError, RecursionError):
         return whole
 

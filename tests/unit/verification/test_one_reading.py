@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from forger import KNOWN, Edit, Forger, statement
 from test_content import Told, put
 
+from jitvault.documents.receipt import statement_in
 from jitvault.documents.signed import DOCUMENT_TYPE
 from jitvault.errors import InvalidInput, SecurityFinding
+from jitvault.formats.canonical_json import canonical_bytes
+from jitvault.verification.receipt import read_content
 
 REQUEST = "/predicate/documents/request"
 
@@ -91,6 +95,44 @@ REFUSED: dict[str, tuple[Edit, str]] = {
 @pytest.mark.parametrize(("edit", "place"), REFUSED.values(), ids=REFUSED)
 def test_a_value_that_no_honest_receipt_has_is_refused_by_both(forger: Forger, edit: Edit, place: str) -> None:
     both_refuse(forger, as_signed(forger, edit, "read-orders"), place)
+
+
+def fields(part: Any, place: str = "") -> Iterator[tuple[str, dict[str, Any], str]]:
+    """Yield place, holder and name of each field that every receipt has."""
+    if isinstance(part, list):
+        for n, one in enumerate(part):
+            yield from fields(one, f"{place}/{n}")
+    elif isinstance(part, dict):
+        for name, one in list(part.items()):
+            yield f"{place}/{name}", part, name
+            # a template's parameters have names at will
+            if name != "with":
+                yield from fields(one, f"{place}/{name}")
+
+
+def refusals(forger: Forger, said: dict[str, Any]) -> int:
+    """How many of the two readings, the worker's and the verifier's, refuse what the key signed."""
+    payload = canonical_bytes(said)
+    count = 0
+    try:
+        statement_in(forger.envelope(payload), {1: forger.raw})
+    except SecurityFinding:
+        count += 1
+    try:
+        read_content(payload)
+    except SecurityFinding:
+        count += 1
+    return count
+
+
+@pytest.mark.parametrize("task", ["read-orders", "fix-orders", "serve-orders"])
+def test_both_readings_need_every_field(forger: Forger, task: str) -> None:
+    said = statement(task)
+    assert refusals(forger, said) == 0
+    for place, holder, name in fields(said):
+        value = holder.pop(name)
+        assert refusals(forger, said) == 2, place
+        holder[name] = value
 
 
 def requested(edit: Edit, version: str = "99") -> Edit:

@@ -42,7 +42,7 @@ def rows(forger: Forger, words: str, width: int, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(sys, "stdout", shown)
     monkeypatch.setenv("COLUMNS", str(width))
     try:
-        print_verified(forger.verify(forger.receipt(edit)), as_json=False)
+        print_verified(forger.verify(forger.receipt(edit)))
     finally:
         monkeypatch.undo()
     # the styles are jitvault's own

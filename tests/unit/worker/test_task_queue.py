@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,10 +41,11 @@ def test_what_is_to_be_revoked_comes_first_and_the_others_share_the_hands() -> N
     for n in range(8):
         agenda.want(job(f"r{n}", Urgency.REVOKE), 0.0)
     order = taken(agenda, 0.0)
-    # renewals are not kept waiting by any number of revocations
-    assert order[:10] == ["r0", "r1", "r2", "h0", "r3", "r4", "r5", "h1", "r6", "r7"]
+    # neither renewals nor anything else is kept waiting by any number of revocations
+    assert order[:8] == ["r0", "e0", "r1", "h0", "r2", "h1", "r3", "h2"]
+    assert order[8:14] == ["r4", "a0", "r5", "h3", "r6", "h4"]
     # no kind of work keeps another from being done
-    assert {name[0] for name in order[10:20]} == set(kinds)
+    assert {name[0] for name in order[16:30]} == set(kinds)
     assert [name for name in order if name[0] == "h"] == [f"h{n}" for n in range(8)], "who came first"
 
 
@@ -55,6 +58,42 @@ def test_documents_are_read_in_turns_of_their_authors() -> None:
     assert agenda.waiting_of("mallory") == 1000
     assert taken(agenda, 0.0)[:5] == ["junk-0", "a", "junk-1", "b", "junk-2"]
     assert agenda.waiting_of("olga") == 0
+
+
+def test_without_revocations_each_kind_of_work_has_its_share() -> None:
+    agenda = TaskQueue(hands=99, may_hang=1)
+    kinds = {"e": Urgency.END, "h": Urgency.HELD, "a": Urgency.ASKED, "d": Urgency.DUE, "b": Urgency.BACKLOG}
+    for name, urgency in kinds.items():
+        for n in range(50):
+            agenda.want(job(f"{name}{n}", urgency), 0.0)
+    shares = Counter(name[0] for name in taken(agenda, 0.0)[:28])
+    assert shares == {"h": 13, "a": 6, "e": 3, "d": 3, "b": 3}
+
+
+def test_one_operators_thousand_revocations_delay_nobodys_grant_and_nobody_elses_revocation() -> None:
+    agenda = TaskQueue(hands=4, may_hang=1)
+    for n in range(1000):
+        agenda.want(job(f"t-{n}", Urgency.REVOKE, author="mallory"), 0.0)
+    agenda.want(job("end", Urgency.REVOKE, author="olga"), 0.0)
+    agenda.want(job("grant", Urgency.ASKED, author="olga"), 0.0)
+    order = []
+    for _ in range(8):
+        one = agenda.take(0.0)
+        assert one
+        order.append(one.task_id)
+        agenda.done(one, 0.0)
+    assert order[:4] == ["t-0", "grant", "end", "t-1"]
+
+
+def test_what_pauses_keeps_no_further_document_of_its_author_waiting() -> None:
+    agenda = TaskQueue(hands=1, may_hang=1)
+    agenda.want(job("t", Urgency.ASKED, author="olga"), 0.0)
+    one = agenda.take(0.0)
+    assert one
+    agenda.failed(one, 0.0)
+    assert agenda.waiting_of("olga") == 0
+    assert agenda.wait_s(FIRST_PAUSE_S, 9.0) == 9.0
+    assert agenda.waiting_of("olga") == 1
 
 
 def test_what_two_want_stands_in_the_shorter_queue() -> None:

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -24,21 +25,18 @@ from jitvault.cli.options import (
     APPROVAL_WAIT,
     OWN_FAILURE,
     ApprovalWait,
-    Json,
     TaskId,
     TaskOrSpec,
-    seconds,
-    set_exit_code,
-    set_hint_task,
-    set_program_ended,
+    duration,
+    ending,
 )
-from jitvault.cli.output_options import Meaning
 from jitvault.errors import InvalidInput, NotFound, UsageError
 
 NOT_EXECUTABLE, NOT_FOUND = 126, 127
 _MAX_ENV_FILE = 1_000_000
-_GETS = "What it gets"
+_gets = partial(typer.Option, rich_help_panel="What it gets")
 _ENDS = "How it ends"
+_ends = partial(typer.Option, rich_help_panel=_ENDS)
 
 
 class OnChange(StrEnum):
@@ -60,61 +58,34 @@ def execute(
     context: typer.Context,
     what: TaskOrSpec,
     command: Annotated[list[str], typer.Argument(metavar="-- CMD...", help="The program and its arguments.")],
-    env: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=TEMPLATE.FIELD", help="A variable of the program.", rich_help_panel=_GETS),
-    ] = None,
+    env: Annotated[list[str] | None, _gets(metavar="NAME=TEMPLATE.FIELD", help="A variable of the program.")] = None,
     file: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=TEMPLATE.FIELD", help="A file in memory; NAME has its path.", rich_help_panel=_GETS),
+        list[str] | None, _gets(metavar="NAME=TEMPLATE.FIELD", help="A file in memory; NAME has its path.")
     ] = None,
     env_file: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Lines NAME=VALUE; VALUE can be jit://TEMPLATE/FIELD.", rich_help_panel=_GETS
-        ),
+        Path | None, _gets(metavar="FILE", help="Lines NAME=VALUE; VALUE can be jit://TEMPLATE/FIELD.")
     ] = None,
     preset: Annotated[
-        list[str] | None,
-        typer.Option(metavar="postgres", help="PGHOST, PGUSER, PGPASSFILE …, DATABASE_URL.", rich_help_panel=_GETS),
+        list[str] | None, _gets(metavar="postgres", help="PGHOST, PGUSER, PGPASSFILE …, DATABASE_URL.")
     ] = None,
-    pristine: Annotated[
-        bool, typer.Option("--pristine", help="None of this shell's variables but PATH, HOME …", rich_help_panel=_GETS)
-    ] = False,
-    mask: Annotated[
-        Mask,
-        typer.Option(help="Replace secrets in its output; auto: unless that is a terminal.", rich_help_panel=_GETS),
-    ] = Mask.AUTO,
+    pristine: Annotated[bool, _gets("--pristine", help="None of this shell's variables but PATH, HOME …")] = False,
+    mask: Annotated[Mask, _gets(help="Replace secrets in its output; auto: unless that is a terminal.")] = Mask.AUTO,
     task_id: TaskId = None,
     wait: ApprovalWait = APPROVAL_WAIT,
-    stop_signal: Annotated[
-        str, typer.Option(metavar="NAME", help="The signal when the task is over.", rich_help_panel=_ENDS)
-    ] = "TERM",
+    stop_signal: Annotated[str, _ends(metavar="NAME", help="The signal when the task is over.")] = "TERM",
     stop_timeout: Annotated[
-        float,
-        typer.Option(
-            "--stop-timeout",
-            metavar="DURATION",
-            parser=seconds(most=3600),
-            show_default="30s",
-            help="How long after it SIGKILL follows.",
-            rich_help_panel=_ENDS,
-        ),
+        float, duration("--stop-timeout", "How long after it SIGKILL follows.", shown="30s", most=3600, panel=_ENDS)
     ] = 30.0,
     on_change: Annotated[
         OnChange,
-        typer.Option(
-            help="Where more time comes with another token: restart the program with it, or let it go on without.",
-            rich_help_panel=_ENDS,
-        ),
+        _ends(help="Where more time comes with another token: restart the program with it, or let it go on without."),
     ] = OnChange.IGNORE,
     mcp_server: Annotated[
-        int | None, typer.Option("--mcp-server", metavar="PID", hidden=True, help="Serve this `jitvault mcp`.")
+        int | None, typer.Option(metavar="PID", hidden=True, help="Serve this `jitvault mcp`.")
     ] = None,
     mcp_secrets: Annotated[
-        int | None, typer.Option("--mcp-secrets", metavar="FD", hidden=True, help="Ask here for its secrets.")
+        int | None, typer.Option(metavar="FD", hidden=True, help="Ask here for its secrets.")
     ] = None,
-    json_: Annotated[Json, Meaning("Print this command's errors as json; stdout is the program's.")] = False,
 ) -> None:
     """Run a program with a task's access, then give the access back.
 
@@ -127,7 +98,7 @@ def execute(
     Example: jitvault exec read-orders.yaml --preset postgres -- psql
     """
     fill_closed()
-    set_exit_code(context, OWN_FAILURE)
+    ending(context).exit_code = OWN_FAILURE
     executable = _executable(context, command[0])
     serving = None if mcp_server is None else for_mcp.begin(mcp_server, command)
     wanted = mapping.Wanted(has_all=True)
@@ -141,14 +112,14 @@ def execute(
     # before anything is known that is secret, and while this process has one thread and no connection
     with monitored(wiring, ends=serving.ends if serving else ()) as monitor:
         task = steps.requested(context, wiring, what, checked, wanted, monitor, wait=wait, task_id=task_id)
-        set_hint_task(context, task)
+        ending(context).task = task
         with steps.held(wiring, task, checked, wanted, monitor) as access:
             if serving is None:
                 access.on_other = OtherToken.TAKE if on_change is OnChange.RESTART else OtherToken.IGNORE
             else:
                 inherited |= for_mcp.setting(access, serving, mcp_secrets)
             code = run(access, [executable, *command], inherited, is_masked=_is_masked(mask), stop=stop)
-    set_program_ended(context)
+    ending(context).is_of_program = True
     raise typer.Exit(code)
 
 
@@ -161,7 +132,7 @@ def _executable(context: typer.Context, name: str) -> str:
     if found is not None:
         return str(Path(found).absolute())
     is_there = "/" in name and Path(name).exists()
-    set_exit_code(context, NOT_EXECUTABLE if is_there else NOT_FOUND)
+    ending(context).exit_code = NOT_EXECUTABLE if is_there else NOT_FOUND
     if is_there:
         raise UsageError(f"{name!a:.200} cannot be executed", hint="Nothing was asked for and nothing was started.")
     raise NotFound(

@@ -11,7 +11,7 @@ from jitvault.agent.execution.allowed_program import names_of
 from jitvault.agent.execution.mapping import Wanted
 from jitvault.cli import session
 from jitvault.cli.access import execute_steps, held_access, hold_steps
-from jitvault.cli.options import APPROVAL_WAIT, ApprovalWait, Json, TaskOrSpec, set_hint_task
+from jitvault.cli.options import APPROVAL_WAIT, ApprovalWait, TaskOrSpec, ending
 from jitvault.cli.quiet import quiet_if
 from jitvault.errors import UsageError
 
@@ -23,7 +23,6 @@ def hold(
     caller_end: Annotated[
         int | None, typer.Option(metavar="FD", hidden=True, help="Can be read once the caller has ended.")
     ] = None,
-    json_: Json = False,
 ) -> None:
     """Hold a task's access for another process, until standard input ends.
 
@@ -44,9 +43,9 @@ def hold(
         try:
             task = execute_steps.requested(context, wiring, what, program, Wanted(), monitor, wait=wait)
         except hold_steps.CallerLeft:
-            hold_steps.end_if_granted(wiring, (context.obj or {}).get("TASK"))
+            hold_steps.end_if_granted(wiring, ending(context).task)
             raise typer.Exit(1) from None
-        set_hint_task(context, task)
+        ending(context).task = task
         with execute_steps.held(wiring, task, program, Wanted(), monitor) as access:
             hold_steps.hold(access, monitor, caller)
         access.check_given_back()

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from jitvault.agent.execution.allowed_program import find_tool
 from jitvault.cli import session
 from jitvault.cli.lookups.own_identity import own_name
-from jitvault.cli.options import seconds
+from jitvault.cli.options import duration
 from jitvault.cli.quiet import note
 from jitvault.cli.views.output import warn
 from jitvault.documents.published_task import PublishedTask
@@ -31,18 +31,10 @@ def mcp(
     ] = None,
     tool: Annotated[
         list[str] | None,
-        typer.Option(
-            "--tool", metavar="NAME", help="A program that a model may ask to run; any without it. May be repeated."
-        ),
+        typer.Option(metavar="NAME", help="A program that a model may ask to run; any without it. May be repeated."),
     ] = None,
     wait: Annotated[
-        float,
-        typer.Option(
-            metavar="DURATION",
-            parser=seconds(most=86_400),
-            show_default="30m",
-            help="How long a request waits for approvals.",
-        ),
+        float, duration("--wait", "How long a request waits for approvals.", shown="30m", most=86_400)
     ] = 1800.0,
 ) -> None:
     """Serve a model by MCP on standard input and output.

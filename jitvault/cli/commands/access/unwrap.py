@@ -16,7 +16,7 @@ from jitvault.cli import inbox, session
 from jitvault.cli.access.wrapping_source import Given, opened
 from jitvault.cli.access.wrapping_source import given as wrapping_given
 from jitvault.cli.folding import for_terminal
-from jitvault.cli.options import Out, set_hint_task
+from jitvault.cli.options import Out, ending
 from jitvault.cli.views import output
 from jitvault.cli.views import task_token as view
 from jitvault.cli.views.output import NewFile
@@ -70,7 +70,7 @@ def unwrap(
     with output.new_file(out) as file:
         given = wrapping_given(wiring, what)
         if given.task:
-            set_hint_task(context, given.task)
+            ending(context).task = given.task
         with locked_record(given.token, state_directory(os.environ), _warn) as record:
             held = _take(wiring, given, record)
         if read:

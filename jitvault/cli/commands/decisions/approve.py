@@ -13,7 +13,7 @@ import typer
 from jitvault.cli import session
 from jitvault.cli.decisions.decide import approvers, decide
 from jitvault.cli.lookups.seen_freezes import SeenFreezes
-from jitvault.cli.options import DEFAULT_WAIT, Json, Reason, Task, Wait, Yes
+from jitvault.cli.options import DEFAULT_WAIT, Reason, Task, Wait, Yes
 from jitvault.cli.published import ledger_here
 from jitvault.cli.views import task as render
 from jitvault.cli.views.proposal import print_pending
@@ -44,7 +44,6 @@ def approve(
     reason: Reason = "",
     yes: Yes = False,
     wait: Wait = DEFAULT_WAIT,
-    json_: Json = False,
 ) -> None:
     """Show what a task would be granted, and sign your approval.
 
@@ -52,7 +51,7 @@ def approve(
 
     Example: jitvault approve count-orders --reason "agreed with the data owner"
     """
-    decide(task, "approve", digest=digest, groups=group, reason=reason, yes=yes, wait=wait, as_json=json_)
+    decide(task, "approve", digest=digest, groups=group, reason=reason, yes=yes, wait=wait)
 
 
 def deny(
@@ -62,7 +61,6 @@ def deny(
     reason: Reason = "",
     yes: Yes = False,
     wait: Wait = DEFAULT_WAIT,
-    json_: Json = False,
 ) -> None:
     """Show what a task would be granted, and sign a denial.
 
@@ -70,7 +68,7 @@ def deny(
 
     Example: jitvault deny count-orders --reason "the orders have a report of their own"
     """
-    decide(task, "deny", digest=digest, groups=group, reason=reason, yes=yes, wait=wait, as_json=json_)
+    decide(task, "deny", digest=digest, groups=group, reason=reason, yes=yes, wait=wait)
 
 
 def withdraw(
@@ -78,7 +76,6 @@ def withdraw(
     reason: Reason = "",
     yes: Yes = False,
     wait: Wait = DEFAULT_WAIT,
-    json_: Json = False,
 ) -> None:
     """Withdraw your approval of a task.
 
@@ -107,10 +104,10 @@ def withdraw(
         return CountedDecision(me, "approve", revision.digest) not in d.decisions
 
     document = session.wait_for_worker(wiring, task, counted, wait)
-    render.print_counted_decision(document, "withdraw", revision.digest, None, missing=document.missing, as_json=json_)
+    render.print_counted_decision(document, "withdraw", revision.digest, None, missing=document.missing)
 
 
-def approvals(json_: Json = False) -> None:
+def approvals() -> None:
     """Show every task that waits for your approval.
 
     For each, the command shows what it would be granted and what changed since it was approved last, and whether you
@@ -123,7 +120,7 @@ def approvals(json_: Json = False) -> None:
         found = pending_approvals(wiring.person)
     freezes = SeenFreezes(wiring, ledger_here(wiring))
     frozen = {each.task_id: freezes.covering(each.subject.revision.content) for each in found}
-    print_pending(found, frozen, as_json=json_)
+    print_pending(found, frozen)
 
 
 def _is_decisive(wiring: Wiring, document: PublishedTask, revision: Revision) -> bool:

@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from jitvault.cli import session
-from jitvault.cli.options import Json
 from jitvault.cli.views import approvers as views
 from jitvault.policy.decision import APPROVERS
 from jitvault.provision import approvers
@@ -18,16 +17,11 @@ Who = Annotated[str, typer.Argument(metavar="ENTITY", help="The Vault entity's n
 
 def add(
     who: Who,
-    person: Annotated[
-        str, typer.Option("--person", metavar="WHO", help="The person, for example by their mail address.")
-    ],
+    person: Annotated[str, typer.Option(metavar="WHO", help="The person, for example by their mail address.")],
     group: Annotated[
         list[str] | None,
-        typer.Option(
-            "--group", metavar="GROUP", help="A group of approvers, jitvault-approvers by default. May be repeated."
-        ),
+        typer.Option(metavar="GROUP", help="A group of approvers, jitvault-approvers by default. May be repeated."),
     ] = None,
-    json_: Json = False,
 ) -> None:
     """Register an approver with their groups and their signing key.
 
@@ -37,12 +31,11 @@ def add(
     Example: jitvault approvers add alice --person alice@example.org
     """
     found = approvers.register(_vault(), who, person=person, groups=group or [APPROVERS])
-    views.print_approver("registered", found, as_json=json_)
+    views.print_approver("registered", found)
 
 
 def remove(
     who: Annotated[str, typer.Argument(metavar="ENTITY|PERSON", help="The approver to remove.")],
-    json_: Json = False,
 ) -> None:
     """Remove an approver's registration.
 
@@ -50,17 +43,17 @@ def remove(
 
     Example: jitvault approvers remove alice@example.org
     """
-    views.print_approver("removed", approvers.remove(_vault(), who), as_json=json_)
+    views.print_approver("removed", approvers.remove(_vault(), who))
 
 
-def list_(json_: Json = False) -> None:
+def list_() -> None:
     """List the registered approvers with their groups.
 
     The list also shows what keeps one of them from approving.
 
     Example: jitvault approvers list -o json
     """
-    views.print_approvers(approvers.listed(_vault()), as_json=json_)
+    views.print_approvers(approvers.listed(_vault()))
 
 
 def _vault() -> Vault:

@@ -15,7 +15,7 @@ from jitvault.cli import session
 from jitvault.cli.decisions.policy_warnings import warnings_of
 from jitvault.cli.folding import for_terminal
 from jitvault.cli.lookups.own_identity import own_identity
-from jitvault.cli.options import Json, SpecFile, TaskId
+from jitvault.cli.options import SpecFile, TaskId
 from jitvault.cli.requests.spec_file import ReadSpec, missing_file, read_spec
 from jitvault.cli.views import output
 from jitvault.cli.views.policy import obligation_facts
@@ -30,8 +30,8 @@ from jitvault.lifecycle.requests.freezes import freezes_covering_request, freeze
 from jitvault.model.decision_input import DecisionInput
 from jitvault.model.spec import TaskSpec
 from jitvault.policy.cases import Outcome, parse_cases
-from jitvault.policy.compared_literals import networks_named
 from jitvault.policy.decision import AGENTS, OPERATORS, Obligations
+from jitvault.policy.named_in_conditions import networks_named
 from jitvault.policy.question import Principal
 from jitvault.wiring import Wiring
 
@@ -52,7 +52,6 @@ def policy_check(
         Path | None,
         typer.Argument(metavar="DIR", help="A directory with policies and their schema; by default those in use."),
     ] = None,
-    json_: Json = False,
 ) -> None:
     """Check a policy set against its schema, and find rules that never decide.
 
@@ -74,15 +73,13 @@ def policy_check(
         "idle": [{"rule": rule, "why": why} for rule, why in found.idle.items()],
         "warnings": warnings,
     }
-    if json_:
-        typer.echo(output.to_json(shown))
-    else:
+    if not output.print_for_program(shown):
         permits = sum(rule.permits for rule in rules)
         facts = {
             "rules": f"{permits} permit, {len(rules) - permits} forbid",
             "groups": ", ".join(sorted(found.groups)) or "none",
             "policies": found.digest,
-            **({"idle": "; ".join(f"{rule}: {why}" for rule, why in found.idle.items())} if found.idle else {}),
+            "idle": "; ".join(f"{rule}: {why}" for rule, why in found.idle.items()),
         }
         console = output.console()
         console.print("The policy set is valid")
@@ -98,7 +95,6 @@ def policy_check(
 
 def policy_test(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The test cases, YAML or JSON.")],
-    json_: Json = False,
 ) -> None:
     """Run test cases against the policies in use.
 
@@ -112,10 +108,8 @@ def policy_test(
         decision = authorizer.decide([case.request.question()])
         outcomes.append(Outcome(case.name, decision, tuple(case.expect.differences(decision))))
     failed = [outcome for outcome in outcomes if outcome.differences]
-    if json_:
-        cases = [outcome.as_json() for outcome in outcomes]
-        typer.echo(output.to_json({"ok": not failed, "policies": authorizer.digest, "cases": cases}))
-    else:
+    cases = [outcome.as_json() for outcome in outcomes]
+    if not output.print_for_program({"ok": not failed, "policies": authorizer.digest, "cases": cases}):
         _show_outcomes(outcomes)
     if failed:
         raise InvalidInput(
@@ -127,7 +121,6 @@ def policy_test(
 def policy_explain(
     spec: SpecFile,
     task_id: TaskId = None,
-    json_: Json = False,
 ) -> None:
     """Explain what the policies would decide about a spec now.
 
@@ -148,19 +141,16 @@ def policy_explain(
         frozen, assumed = _freezes_seen(wiring, question, assumed)
     decision = found.decision
     obligations = decision.obligations
-    if json_:
-        answer = {
-            "task_id": read.spec.id if read.prefix is None else None,
-            "decision": decision.as_json(),
-            "instead": list(found.instead),
-            "frozen": frozen,
-            "assumed": assumed,
-        }
-        typer.echo(output.to_json(answer))
+    answer = {
+        "task_id": read.spec.id if read.prefix is None else None,
+        "decision": decision.as_json(),
+        "instead": list(found.instead),
+        "frozen": frozen,
+        "assumed": assumed,
+    }
+    if output.print_for_program(answer):
         return
-    facts = {"by": ", ".join(decision.rules) or "no rule"}
-    if decision.reasons:
-        facts["because"] = "; ".join(decision.reasons)
+    facts = {"by": ", ".join(decision.rules) or "no rule", "because": "; ".join(decision.reasons)}
     facts |= obligation_facts(obligations) if decision.permitted else {}
     if not decision.permitted:
         facts["needed"] = "; or ".join(found.instead) or "other policies: no single change of the request is enough"

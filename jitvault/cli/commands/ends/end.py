@@ -18,12 +18,12 @@ from jitvault.cli import quiet, session
 from jitvault.cli.ends.end_unproven import not_confirmed, why_unfinished
 from jitvault.cli.ends.kill_switch import revoke_scope
 from jitvault.cli.ends.without_worker import end_without_worker
-from jitvault.cli.lookups.end_rights import check_may_end
-from jitvault.cli.options import DEFAULT_WAIT, Json, Reason, Task, Wait, Yes, task_id
+from jitvault.cli.lookups.end_rights import check_may_end, sign_end_of
+from jitvault.cli.options import DEFAULT_WAIT, Reason, Task, Wait, Yes, task_id
 from jitvault.cli.views import task as render
 from jitvault.cli.views.output import warn
 from jitvault.documents.illegible import illegible
-from jitvault.documents.paths import ANYONE, request_path
+from jitvault.documents.paths import request_path
 from jitvault.documents.proof import Proof
 from jitvault.documents.published_task import ILLEGIBLE, IllegibleDocument, PublishedTask
 from jitvault.errors import (
@@ -36,7 +36,6 @@ from jitvault.errors import (
     WaitTimedOut,
     WrongState,
 )
-from jitvault.lifecycle.requests.sign import sign_end
 from jitvault.lifecycle.revocation.without_ledger import RevocationCount, revoke_without_ledger
 from jitvault.model.scope import Scope
 from jitvault.model.states import EndReason
@@ -56,19 +55,19 @@ Force = Annotated[
 ]
 
 
-def complete(task: Task, wait: Wait = DEFAULT_WAIT, json_: Json = False) -> None:
+def complete(task: Task, wait: Wait = DEFAULT_WAIT) -> None:
     """Complete a task: revoke its access and confirm the revocation.
 
     Example: jitvault complete count-orders
     """
-    _end(task, EndReason.COMPLETED, note="", wait=wait, as_json=json_)
+    _end(task, EndReason.COMPLETED, note="", wait=wait)
 
 
 def revoke(
     task: Annotated[str | None, typer.Argument(metavar="TASK", help="The task's id.", callback=task_id)] = None,
-    agent: Annotated[str, typer.Option("--agent", help="End every task of this agent (its name or entity id).")] = "",
-    template: Annotated[str, typer.Option("--template", help="End every task that uses this template.")] = "",
-    owner: Annotated[str, typer.Option("--owner", help="End every task of this owner (its name or entity id).")] = "",
+    agent: Annotated[str, typer.Option(help="End every task of this agent (its name or entity id).")] = "",
+    template: Annotated[str, typer.Option(help="End every task that uses this template.")] = "",
+    owner: Annotated[str, typer.Option(help="End every task of this owner (its name or entity id).")] = "",
     all_: Annotated[
         bool, typer.Option("--all", help="End every task, and revoke every token of jitvault's roles.")
     ] = False,
@@ -79,7 +78,6 @@ def revoke(
     force: Force = False,
     yes: Yes = False,
     wait: Wait = DEFAULT_WAIT,
-    json_: Json = False,
 ) -> None:
     """Revoke the access of one task, or of many tasks, at once.
 
@@ -98,23 +96,21 @@ def revoke(
                 hint="Close each task that cannot be confirmed with `jitvault revoke TASK --force --reason WHY`.",
             )
         scope = Scope(agent, template, owner)
-        revoke_scope(scope, note=reason, yes=yes, freeze=freeze, wait=wait, as_json=json_)
+        revoke_scope(scope, note=reason, yes=yes, freeze=freeze, wait=wait)
         return
     if freeze:
         raise UsageError(
             "--freeze is for --agent, --template, --owner and --all",
             hint="Leave --freeze out: a task is granted only once.",
         )
-    _end(task, EndReason.OPERATOR, note=reason, wait=wait, as_json=json_, force=force, yes=yes)
+    _end(task, EndReason.OPERATOR, note=reason, wait=wait, force=force, yes=yes)
 
 
-def _end(
-    task: str, reason: Any, *, note: str, wait: float, as_json: bool, force: bool = False, yes: bool = False
-) -> None:
+def _end(task: str, reason: Any, *, note: str, wait: float, force: bool = False, yes: bool = False) -> None:
     wiring = session.open_session()
     withdrawn = _withdrawn(wiring, task, note, wait) if reason is EndReason.OPERATOR else None
     if withdrawn is not None and withdrawn.state == "cancelled":
-        render.print_decision(withdrawn, as_json=as_json)
+        render.print_decision(withdrawn)
         quiet.note(f"task {task} was never granted: there was nothing to revoke, and now it never is")
         return
     document, state = session.current(wiring, task) if withdrawn is None else (withdrawn, withdrawn.state)
@@ -140,13 +136,13 @@ def _end(
         except (AuditUntrusted, SecurityFinding, VaultUnavailable, WaitTimedOut) as error:
             document = session.known(wiring, task)
             if document.proof:
-                render.print_end(document, as_json=as_json)
+                render.print_end(document)
                 raise why_unfinished(wiring, document, error) from None
             raise
         except LedgerUnavailable as error:
             raise _revoke_without_ledger(wiring, task, error) from None
     _note_without_reason(reason if is_signed else None, note)
-    _print_result(wiring, document, as_json=as_json)
+    _print_result(wiring, document)
 
 
 def _ended(wiring: Wiring, task: str, done: Collection[str], wait: float, *, before: datetime) -> PublishedTask:
@@ -171,12 +167,8 @@ def _ended(wiring: Wiring, task: str, done: Collection[str], wait: float, *, bef
 
 def _sign(wiring: Wiring, document: PublishedTask | IllegibleDocument, reason: Any, *, note: str, force: bool) -> None:
     """Sign the end of a task. Raises Denied for who may not end it."""
-    task = document.task_id
     check_may_end(wiring, document, force=force)
-    with session.signing(
-        f"end task {task}", "operators and the task's agent", writes=request_path(ANYONE, task, "end")
-    ):
-        sign_end(wiring.person, task, reason=reason, note=note, force=force)
+    sign_end_of(wiring, document.task_id, reason, note, force=force)
 
 
 def _note_without_reason(reason: Any, note: str) -> None:
@@ -188,11 +180,11 @@ def _note_without_reason(reason: Any, note: str) -> None:
         quiet.note("No reason is given, and every report says so. --reason WHY gives one.")
 
 
-def _print_result(wiring: Wiring, document: PublishedTask | IllegibleDocument, *, as_json: bool) -> None:
+def _print_result(wiring: Wiring, document: PublishedTask | IllegibleDocument) -> None:
     """Print the proof of a task's end. Raises NotConfirmed, SecurityFinding."""
     if isinstance(document, IllegibleDocument):
         raise illegible(document.task_id, document.place)
-    render.print_end(document, as_json=as_json)
+    render.print_end(document)
     if not render.proof_in(document).confirmed:
         raise not_confirmed(wiring, document)
     session.check_findings(document.task_id, document.findings, end_reason=document.end_reason)
@@ -229,10 +221,7 @@ def _withdrawn(wiring: Wiring, task: str, note: str, wait: float) -> PublishedTa
         return None
     if isinstance(document, PublishedTask):
         check_may_end(wiring, document)
-    with session.signing(
-        f"end task {task}", "operators and the task's agent", writes=request_path(ANYONE, task, "end")
-    ):
-        sign_end(wiring.person, task, reason=EndReason.OPERATOR, note=note)
+    sign_end_of(wiring, task, EndReason.OPERATOR, note)
     signed = session.Signed(at=session.written_at(wiring, request_path(wiring.person.entity, task, "end")))
     still = {*_OPEN, *session.GRANTED, "ending"}
     return session.wait_for_worker(wiring, task, lambda d: d.state not in still, wait, signed)

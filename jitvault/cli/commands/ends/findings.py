@@ -15,7 +15,7 @@ import typer
 
 from jitvault.cli import session
 from jitvault.cli.commands.installation.audit_status import checked_reason
-from jitvault.cli.options import Json, task_id
+from jitvault.cli.options import task_id
 from jitvault.cli.quiet import note
 from jitvault.cli.views import output
 from jitvault.cli.views.findings import print_findings
@@ -41,13 +41,10 @@ Agent = Annotated[str | None, typer.Option("--agent", metavar="NAME", help="The 
 
 def list_(
     all_: Annotated[bool, typer.Option("--all", help="List closed findings as well.")] = False,
-    task: Annotated[
-        str | None, typer.Option("--task", metavar="TASK", help="Only those of this task.", callback=task_id)
-    ] = None,
+    task: Annotated[str | None, typer.Option(metavar="TASK", help="Only those of this task.", callback=task_id)] = None,
     agent: Annotated[
-        str | None, typer.Option("--agent", metavar="ENTITY", help="Only those of this agent, by entity id or name.")
+        str | None, typer.Option(metavar="ENTITY", help="Only those of this agent, by entity id or name.")
     ] = None,
-    json_: Json = False,
 ) -> None:
     """List open findings with their numbers.
 
@@ -67,7 +64,7 @@ def list_(
     if not rows:
         session.check_knows_tasks(wiring, ledger)
     numbers = (str(row["id"]) for row in rows)
-    if not output.print_for_scripts({"findings": rows}, *numbers, as_json=json_):
+    if not output.print_for_scripts({"findings": rows}, *numbers):
         print_findings(rows, closed=all_)
         if not rows and not all_ and (closed := ledger.findings(closed=True, task_id=task, agent=entity)):
             note(f"{counted(len(closed), 'closed one')}: `jitvault findings list --all` also shows who closed it.")
@@ -80,9 +77,8 @@ def close(
     ] = None,
     agent: Agent = None,
     rule: Annotated[
-        list[str] | None, typer.Option("--rule", metavar="RULE", help="All open ones of this rule. May be repeated.")
+        list[str] | None, typer.Option(metavar="RULE", help="All open ones of this rule. May be repeated.")
     ] = None,
-    json_: Json = False,
 ) -> None:
     """Close findings by number, by rule, or all of an agent's tasks.
 
@@ -110,7 +106,7 @@ def close(
         closed = worker.ledger.close_findings_by_number(wanted, closing)
     answer = {"agent": agent, "findings": wanted, "rules": rules, "closed": closed, **_recorded(closing)}
     whose = f" of {agent or ', '.join(rules)}" if agent or rules else ""
-    typer.echo(output.to_json(answer) if json_ else f"closed {counted(closed, 'finding')}{whose}, by {closing.name}")
+    output.print_lines(answer, f"closed {counted(closed, 'finding')}{whose}, by {closing.name}")
 
 
 def _closing(reason: str) -> tuple[WorkerContext, Closing]:

@@ -19,7 +19,7 @@ from jitvault.cli.ends import kill_switch as killswitch
 from jitvault.cli.ends.frozen_tasks import wait_for_frozen
 from jitvault.cli.ends.kill_switch import in_scope
 from jitvault.cli.lookups.names_in_tasks import NamesInTasks, contents_published
-from jitvault.cli.options import DEFAULT_WAIT, Json, Wait, Yes
+from jitvault.cli.options import DEFAULT_WAIT, Wait, Yes
 from jitvault.cli.quiet import waits
 from jitvault.cli.views import output
 from jitvault.cli.views.freezes import print_frozen
@@ -29,7 +29,7 @@ from jitvault.documents.signed import check_name, check_note
 from jitvault.errors import InvalidInput, JitvaultError, NotConfirmed, NotFound, UsageError
 from jitvault.formats.clocks import TOLERANCE
 from jitvault.formats.did_you_mean import nearest
-from jitvault.formats.plural import counted
+from jitvault.formats.plural import counted, listed
 from jitvault.lifecycle.requests.freeze_history import first_at, freeze_history
 from jitvault.lifecycle.requests.freezes import all_freezes, freezes_seen_by_person
 from jitvault.lifecycle.requests.sign import sign_freeze
@@ -42,7 +42,7 @@ Owner = Annotated[str, typer.Option("--owner", help="Tasks of this owner (its na
 
 
 def freeze(
-    reason: Annotated[str, typer.Option("--reason", help="The reason. Those who are refused read it.")],
+    reason: Annotated[str, typer.Option(help="The reason. Those who are refused read it.")],
     agent: Agent = "",
     template: Template = "",
     owner: Owner = "",
@@ -50,7 +50,6 @@ def freeze(
     unseen: Annotated[bool, typer.Option("--unseen", help="Freeze a name that no task has had yet.")] = False,
     yes: Yes = False,
     wait: Wait = DEFAULT_WAIT,
-    json_: Json = False,
 ) -> None:
     """Freeze an agent, template, owner or everything, and end held access.
 
@@ -73,7 +72,7 @@ def freeze(
     written_at = _sign(wiring, requested, reason=reason, freezes=True)
     waits(f"The freeze of {requested} is signed: nothing of it is granted or renewed. A worker ends what it holds.")
     ended = wait_for_frozen(wiring, requested, since=written_at or begun - TOLERANCE, wait=wait)
-    print_frozen(requested, reason, ended, as_json=json_)
+    print_frozen(requested, reason, ended)
     for line in earlier:
         warn(line)
     _check_ended(wiring, requested, ended, wait)
@@ -89,8 +88,7 @@ def _ask_for_all(wiring: Wiring) -> None:
     what = "All tasks that hold access end"
     with suppress(JitvaultError):
         tasks = in_scope(wiring, Scope())
-        names = ", ".join(tasks[:5]) + (f" and {len(tasks) - 5} more" if len(tasks) > 5 else "")
-        what = f"End {counted(len(tasks), 'task')}" + (f" ({names})" if tasks else "")
+        what = f"End {counted(len(tasks), 'task')}" + (f" ({listed(tasks, 5)})" if tasks else "")
     session.ask(f"Freeze everything? {what}, and grant nothing until it is lifted", done="nothing was frozen")
 
 
@@ -102,8 +100,7 @@ def _check_ended(wiring: Wiring, scope: Scope, ended: Mapping[str, str], wait: f
     left = {task: state for task, state in ended.items() if state not in session.DONE}
     if not left:
         return
-    names = ", ".join(f"{task} ({state})" for task, state in [*left.items()][:5])
-    names += f" and {len(left) - 5} more" if len(left) > 5 else ""
+    names = listed((f"{task} ({state})" for task, state in left.items()), 5)
     message = (
         f"the freeze of {scope} holds; {len(left)} of {counted(len(ended), 'task')} not proven to be ended: {names}"
     )
@@ -119,7 +116,7 @@ def _check_ended(wiring: Wiring, scope: Scope, ended: Mapping[str, str], wait: f
 
 
 def unfreeze(
-    reason: Annotated[str, typer.Option("--reason", help="Why it is safe again. Vault or the ledger keeps it.")],
+    reason: Annotated[str, typer.Option(help="Why it is safe again. Vault or the ledger keeps it.")],
     agent: Agent = "",
     template: Template = "",
     owner: Owner = "",
@@ -128,7 +125,6 @@ def unfreeze(
         bool,
         typer.Option("--unseen", help="Sign the lift though no such freeze is found, for example after a restore."),
     ] = False,
-    json_: Json = False,
 ) -> None:
     """Lift a freeze, so that tasks can be granted again.
 
@@ -144,7 +140,7 @@ def unfreeze(
                 "without a scope the freeze by a tripwire is lifted, and this needs the worker's identity",
                 hint="Name the scope of an operator's freeze; --all lifts all of these. `jitvault freezes` shows them.",
             )
-        trust.lift_tripwires(reason, as_json=json_)
+        trust.lift_tripwires(reason)
         return
     scope = _scope(agent, template, owner, all_, reason)
     wiring = session.open_session()
@@ -152,15 +148,11 @@ def unfreeze(
     if not lifted and not unseen:
         raise _nothing_frozen(scope)
     _sign(wiring, scope, reason=reason, freezes=False)
-    if json_:
-        typer.echo(output.to_json({"lifted": scope.as_json(), "reason": reason}))
-        return
-    if not lifted:
-        typer.echo(f"the lift of {scope} is signed; no freeze of it was found here")
-        return
-    for what, since in lifted:
-        typer.echo(f"lifted: {what}, frozen since {output.readable(since)}")
-    typer.echo("tasks that were ended stay ended")
+    lines = [f"lifted: {what}, frozen since {output.readable(since)}" for what, since in lifted]
+    if lines:
+        lines.append("tasks that were ended stay ended")
+    nothing = f"the lift of {scope} is signed; no freeze of it was found here"
+    output.print_lines({"lifted": scope.as_json(), "reason": reason}, *(lines or [nothing]))
 
 
 def _freezes_in(wiring: Wiring, scope: Scope) -> list[tuple[str, str]]:

@@ -11,7 +11,6 @@ import typer
 from jitvault.cli import published as fallback
 from jitvault.cli import session
 from jitvault.cli.lookups.names_in_tasks import contents_in, contents_published
-from jitvault.cli.options import Json
 from jitvault.cli.views import output
 from jitvault.cli.views.freezes import print_freezes, print_lifted_freezes
 from jitvault.documents.paths import PUBLISHED
@@ -29,7 +28,6 @@ Row = dict[str, Any]
 
 def freezes(
     all_: Annotated[bool, typer.Option("--all", help="Also those that were lifted, with who lifted them.")] = False,
-    json_: Json = False,
 ) -> None:
     """List the active freezes: of what, by whom, since when and why.
 
@@ -52,7 +50,7 @@ def freezes(
     shown: Row = {"freezes": _named(found, names), "tripwires_known": known, "signs": signs}
     if all_:
         shown["lifted"] = _named(lifted, names)
-    if output.print_for_scripts(shown, *scopes, as_json=json_):
+    if output.print_for_scripts(shown, *scopes):
         return
     # a program does not know who `you` is
     own = {**names, wiring.person.entity: "you"} if wiring.person_token else names

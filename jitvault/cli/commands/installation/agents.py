@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from jitvault.cli import session
-from jitvault.cli.options import Json
 from jitvault.cli.quiet import note
 from jitvault.cli.views import agents as views
 from jitvault.errors import InvalidInput, UsageError, error_of
@@ -19,70 +21,53 @@ from jitvault.provision.agent_login import AgentLogin, Kind, agent_login
 from jitvault.provision.agent_registration import add as add_agents
 from jitvault.vault.client import Vault
 
-_WAY = "How it proves who it is"
-_ROLE = "Its role in Vault"
+_way_option = partial(typer.Option, rich_help_panel="How it proves who it is")
+_role_option = partial(typer.Option, rich_help_panel="Its role in Vault")
 _MAX_FILE = 1_000_000
 _NAME = "{name}"
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The agent's name: its entity and its role have it, too.")]
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="NAME...", help="The agents' names: entity and role of each have it, too."),
+]
+NamesFile = Annotated[
+    Path | None,
+    typer.Option("--names", metavar="FILE", help="A file with more names, one a line; - for standard input."),
+]
+SpiffeId = Annotated[str | None, _way_option(metavar="SPIFFE-ID", help="By a JWT-SVID with this SPIFFE id.")]
+Kubernetes = Annotated[
+    str | None,
+    _way_option(metavar="NAMESPACE/SERVICEACCOUNT", help="By the JWT of this Kubernetes service account."),
+]
+Github = Annotated[
+    str | None,
+    _way_option(metavar="ORG/REPO:ENVIRONMENT", help="By the JWT of a GitHub Actions job in this environment."),
+]
+CertCn = Annotated[str | None, _way_option(metavar="NAME", help="By a TLS certificate with this common name.")]
+AppRole = Annotated[bool, _way_option("--approle", help="By a role id and a secret id.")]
+Mount = Annotated[str | None, _role_option(metavar="PATH", help="The auth method: jwt, cert or approle by default.")]
+Audience = Annotated[str, _role_option(metavar="AUDIENCE", help="The only audience of its JWT.")]
+Ca = Annotated[Path | None, _role_option("--ca", metavar="FILE", help="The CA of its certificate, PEM.")]
+Cidrs = Annotated[
+    list[str] | None, _role_option(metavar="CIDR", help="A network that it logs in from. May be repeated.")
+]
+Ttl = Annotated[str, _role_option(metavar="TTL", help="How long a token of its login lives: 60s to 2m.")]
 
 
 def add(
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="NAME...", help="The agents' names: entity and role of each have it, too."),
-    ] = None,
-    names_file: Annotated[
-        Path | None,
-        typer.Option("--names", metavar="FILE", help="A file with more names, one a line; - for standard input."),
-    ] = None,
-    spiffe_id: Annotated[
-        str | None,
-        typer.Option(metavar="SPIFFE-ID", help="By a JWT-SVID with this SPIFFE id.", rich_help_panel=_WAY),
-    ] = None,
-    kubernetes: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAMESPACE/SERVICEACCOUNT",
-            help="By the JWT of this Kubernetes service account.",
-            rich_help_panel=_WAY,
-        ),
-    ] = None,
-    github: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ORG/REPO:ENVIRONMENT",
-            help="By the JWT of a GitHub Actions job in this environment.",
-            rich_help_panel=_WAY,
-        ),
-    ] = None,
-    cert_cn: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="By a TLS certificate with this common name.", rich_help_panel=_WAY),
-    ] = None,
-    approle: Annotated[
-        bool, typer.Option("--approle", help="By a role id and a secret id.", rich_help_panel=_WAY)
-    ] = False,
-    mount: Annotated[
-        str | None,
-        typer.Option(metavar="PATH", help="The auth method: jwt, cert or approle by default.", rich_help_panel=_ROLE),
-    ] = None,
-    audience: Annotated[
-        str, typer.Option(metavar="AUDIENCE", help="The only audience of its JWT.", rich_help_panel=_ROLE)
-    ] = "vault",
-    ca: Annotated[
-        Path | None,
-        typer.Option("--ca", metavar="FILE", help="The CA of its certificate, PEM.", rich_help_panel=_ROLE),
-    ] = None,
-    cidr: Annotated[
-        list[str] | None,
-        typer.Option(metavar="CIDR", help="A network that it logs in from. May be repeated.", rich_help_panel=_ROLE),
-    ] = None,
-    ttl: Annotated[
-        str,
-        typer.Option(metavar="TTL", help="How long a token of its login lives: 60s to 2m.", rich_help_panel=_ROLE),
-    ] = "2m",
-    json_: Json = False,
+    names: Names = None,
+    names_file: NamesFile = None,
+    spiffe_id: SpiffeId = None,
+    kubernetes: Kubernetes = None,
+    github: Github = None,
+    cert_cn: CertCn = None,
+    approle: AppRole = False,
+    mount: Mount = None,
+    audience: Audience = "vault",
+    ca: Ca = None,
+    cidr: Cidrs = None,
+    ttl: Ttl = "2m",
 ) -> None:
     """Register agents with their logins, their signing keys and their group.
 
@@ -95,20 +80,8 @@ def add(
 
     Example: jitvault agents add churn-bot --spiffe-id spiffe://example.org/agents/churn
     """
-    ways: dict[Kind, str | None] = {
-        "spiffe": spiffe_id,
-        "kubernetes": kubernetes,
-        "github": github,
-        "cert": cert_cn,
-        "approle": "" if approle else None,
-    }
-    given = [(kind, value) for kind, value in ways.items() if value is not None]
-    if len(given) != 1:
-        raise UsageError(
-            "expected exactly one of --spiffe-id, --kubernetes, --github, --cert-cn and --approle",
-            hint="An agent proves in one way who it is.",
-        )
-    kind, value = given[0]
+    ways: dict[Kind, str | None] = {"spiffe": spiffe_id, "kubernetes": kubernetes, "github": github, "cert": cert_cn}
+    kind, value = _way(ways, approle=approle)
     wanted = [*(names or ()), *_names_in(names_file)]
     if not wanted:
         raise UsageError("expected at least one NAME, or --names FILE with one", hint="`--names -` reads them.")
@@ -118,55 +91,83 @@ def add(
             f"the agents would be one: {value} is the same for each",
             hint=f"Write {_NAME} where the agent's name belongs, such as spiffe://example.org/agents/{_NAME}",
         )
-    authority = _authority(ca)
-    logins: dict[str, AgentLogin] = {
-        name: agent_login(
-            kind,
-            value.replace(_NAME, name),
-            mount=mount,
-            audience=audience,
-            authority=authority,
-            cidrs=tuple(cidr or ()),
-            ttl_s=int(parse_duration(ttl).total_seconds()),
-        )
-        for name in wanted
-    }
-    wiring = session.open_session()
-    registered = add_agents(session.administrator(wiring, "agents"), logins, keeps_networks=not cidr)
-    if not is_many and registered.failed:
-        raise registered.failed[wanted[0]]
-    print_added = views.print_all_added if is_many else views.print_added
-    print_added(registered, wiring.vault_command, as_json=json_)
-    for agent in [] if cidr else registered.agents:
-        if agent.cidrs:
-            # a binding that got lost would be noticed by nobody
-            kept = ", ".join(agent.cidrs)
-            note(f"{agent.name} logs in from {kept} alone, as before. --cidr 0.0.0.0/0 --cidr ::/0 lifts that.")
-    if registered.failed:
-        first = next(iter(registered.failed.values()))
-        raise error_of(
-            first.exit_code, f"{len(registered.failed)} of {len(logins)} agents are not registered", first.hint
-        )
+    role = _Role(mount, audience, _authority(ca), tuple(cidr or ()), int(parse_duration(ttl).total_seconds()))
+    logins = {name: role.login(kind, value.replace(_NAME, name)) for name in wanted}
+    _register(logins, is_many=is_many, keeps_networks=not cidr)
 
 
-def remove(name: Name, json_: Json = False) -> None:
+def remove(name: Name) -> None:
     """Remove an agent with its login and its entity.
 
     The worker ends what it holds. Its tokens are refused from now on.
 
     Example: jitvault agents remove churn-bot
     """
-    views.print_removed(agents.remove(_vault(), name), as_json=json_)
+    views.print_removed(agents.remove(_vault(), name))
 
 
-def list_(json_: Json = False) -> None:
+def list_() -> None:
     """List the agents with their logins.
 
     The list also shows what keeps one of them from acting, and what lets somebody else act for it.
 
     Example: jitvault agents list -o json
     """
-    views.print_agents(agents.listed(_vault()), as_json=json_)
+    views.print_agents(agents.listed(_vault()))
+
+
+@dataclass(frozen=True, slots=True)
+class _Role:
+    """What the agents' roles have in common."""
+
+    mount: str | None
+    audience: str
+    authority: str
+    cidrs: tuple[str, ...]
+    ttl_s: int
+
+    def login(self, kind: Kind, value: str) -> AgentLogin:
+        return agent_login(
+            kind,
+            value,
+            mount=self.mount,
+            audience=self.audience,
+            authority=self.authority,
+            cidrs=self.cidrs,
+            ttl_s=self.ttl_s,
+        )
+
+
+def _way(ways: Mapping[Kind, str | None], *, approle: bool) -> tuple[Kind, str]:
+    """Return the one way in which an agent proves who it is, and the identity that was given for it."""
+    given = [(kind, value) for kind, value in ways.items() if value is not None]
+    if approle:
+        given.append(("approle", ""))
+    if len(given) != 1:
+        raise UsageError(
+            "expected exactly one of --spiffe-id, --kubernetes, --github, --cert-cn and --approle",
+            hint="An agent proves in one way who it is.",
+        )
+    return given[0]
+
+
+def _register(logins: Mapping[str, AgentLogin], *, is_many: bool, keeps_networks: bool) -> None:
+    """Register the agents and print them. Raises the error of the first one that cannot be registered."""
+    wiring = session.open_session()
+    registered = add_agents(session.administrator(wiring, "agents"), logins, keeps_networks=keeps_networks)
+    failed = list(registered.failed.values())
+    if failed and not is_many:
+        raise failed[0]
+    print_added = views.print_all_added if is_many else views.print_added
+    print_added(registered, wiring.vault_command)
+    for agent in registered.agents if keeps_networks else ():
+        if agent.cidrs:
+            # a binding that got lost would be noticed by nobody
+            kept = ", ".join(agent.cidrs)
+            note(f"{agent.name} logs in from {kept} alone, as before. --cidr 0.0.0.0/0 --cidr ::/0 lifts that.")
+    if failed:
+        count = f"{len(failed)} of {len(logins)} agents are not registered"
+        raise error_of(failed[0].exit_code, count, failed[0].hint)
 
 
 def _names_in(path: Path | None) -> list[str]:

@@ -22,8 +22,8 @@ from jitvault.audit.receivers.http_device import Endpoint, HttpReceiver
 from jitvault.audit.receivers.receiver import Notices, Receiver
 from jitvault.audit.receivers.socket_device import Address, SocketReceiver
 from jitvault.audit.receivers.stdin import StreamReceiver
-from jitvault.cli.options import Json, seconds
-from jitvault.cli.quiet import note
+from jitvault.cli.options import duration
+from jitvault.cli.quiet import is_for_program, note
 from jitvault.errors import UsageError
 
 Into = Annotated[Path, typer.Option("--into", metavar="DIR", help="The spool directory, for this receiver alone.")]
@@ -60,13 +60,7 @@ ClientCa = Annotated[
 ]
 Keep = Annotated[
     float,
-    typer.Option(
-        "--keep",
-        metavar="DURATION",
-        parser=seconds(least=1, most=30 * 86_400),
-        show_default="7d",
-        help="How long to keep the files of senders that are gone.",
-    ),
+    duration("--keep", "How long to keep the files of senders that are gone.", shown="7d", least=1, most=30 * 86_400),
 ]
 
 
@@ -82,7 +76,6 @@ def receive(
     bearer_file: BearerFile = None,
     client_ca: ClientCa = None,
     keep: Keep = 7 * 86_400.0,
-    json_: Json = False,
 ) -> None:
     """Receive what Vault's audit devices push.
 
@@ -115,12 +108,12 @@ def receive(
     with spool.held():
         receiver = begin(spool, notices)
         with _stop_signals() as stopping:
-            _announce(receiver.listening, into, as_json=json_)
+            _announce(receiver.listening, into)
             receiving.receive(receiver, spool, keep=timedelta(seconds=keep), stopping=stopping, notices=notices)
 
 
-def _announce(listening: str, into: Path, *, as_json: bool) -> None:
-    if as_json:
+def _announce(listening: str, into: Path) -> None:
+    if is_for_program():
         # on one line: the process that started this one waits for it while this one goes on running
         sys.stdout.write(json.dumps({"listening": listening, "into": str(into)}, ensure_ascii=False) + "\n")
         sys.stdout.flush()

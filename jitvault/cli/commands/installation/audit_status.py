@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jitvault.cli import session
-from jitvault.cli.options import Json
 from jitvault.cli.quiet import note
 from jitvault.cli.views import output
 from jitvault.context import WorkerContext
@@ -32,7 +31,7 @@ _FROZEN = (
 _COLOURS = {"trusted": "green", "lagging": "yellow", "untrusted": "red", "unknown": "yellow"}
 
 
-def audit_status(json_: Json = False) -> None:
+def audit_status() -> None:
     """Send a canary through the audit stream and show each source.
 
     The command exits with 7 when the stream is not trusted: then nothing is granted or confirmed. Without the worker's
@@ -42,7 +41,7 @@ def audit_status(json_: Json = False) -> None:
     """
     wiring = session.open_session()
     found = examine(wiring.worker) if wiring.has_worker else stream_status_from_ledger(session.ledger_to_read(wiring))
-    _show(found.as_json(), as_json=json_)
+    _show(found.as_json())
     if found.trust in (Trust.LAGGING, Trust.UNTRUSTED):
         kind = AuditLagging if found.trust is Trust.LAGGING else AuditUntrusted
         raise kind(found.why or "the audit stream is not trusted", hint=found.hint)
@@ -51,8 +50,7 @@ def audit_status(json_: Json = False) -> None:
 
 
 def audit_accept(
-    reason: Annotated[str, typer.Option("--reason", help="What was lost, and why it will not happen again.")],
-    json_: Json = False,
+    reason: Annotated[str, typer.Option(help="What was lost, and why it will not happen again.")],
 ) -> None:
     """Accept that audit lines were lost, after you have repaired the cause.
 
@@ -68,25 +66,19 @@ def audit_accept(
             "no audit line of jitvault's own requests is missing", hint="`jitvault audit status` shows what is wrong."
         )
     sources = worker.ledger.start_segments(f"accepted by hand, {len(missing)} acts without a line: {why}", worker.now())
-    if json_:
-        typer.echo(output.to_json({"sources": sources, "reason": why}))
-    else:
-        typer.echo(
-            f"a gap in {counted(sources, 'source')}: across it nothing is confirmed without look-ups and a listing"
-        )
+    gap = f"a gap in {counted(sources, 'source')}: across it nothing is confirmed without look-ups and a listing"
+    output.print_lines({"sources": sources, "reason": why}, gap)
 
 
-def lift_tripwires(reason: str, *, as_json: bool) -> None:
+def lift_tripwires(reason: str) -> None:
     """Lift the tripwires' freeze of everything.
 
     What is still held is ended first. Raises WrongState.
     """
     worker, why = worker_with_reason(reason)
     lifted = _lift(worker, why)
-    answer = {"lifted": lifted, "reason": why}
-    typer.echo(
-        output.to_json(answer) if as_json else f"lifted {counted(lifted, 'freeze')}; tasks that were ended stay ended"
-    )
+    done = f"lifted {counted(lifted, 'freeze')}; tasks that were ended stay ended"
+    output.print_lines({"lifted": lifted, "reason": why}, done)
 
 
 def _lift(worker: WorkerContext, why: str) -> int:
@@ -124,9 +116,8 @@ def checked_reason(reason: str) -> str:
     return why
 
 
-def _show(found: Mapping[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        typer.echo(output.to_json(found))
+def _show(found: Mapping[str, Any]) -> None:
+    if output.print_for_program(found):
         return
     console = output.console()
     state = found["state"]
@@ -134,18 +125,16 @@ def _show(found: Mapping[str, Any], *, as_json: bool) -> None:
         console.print("Whether the audit stream is trusted is", output.coloured("unknown", _COLOURS[state]))
     else:
         console.print("The audit stream is", output.coloured(state, _COLOURS[state]))
-    facts = {}
+    facts: dict[str, str] = {}
     if found["lag_ms"] is not None:
         facts["lag"] = f"{found['lag_ms']} ms from a request to its line here"
         facts["clock"] = _clock(found["skew_ms"])
-    if found["why"]:
-        facts["because"] = found["why"]
+    facts["because"] = found["why"]
     if found["frozen"]:
         facts["frozen"] = f"since {output.readable(found['frozen']['at'])}: {found['frozen']['why']}"
     if found["not_kept"]:
         facts["not kept"] = _not_kept(found["not_kept"])
-    if facts:
-        output.print_facts(console, facts)
+    output.print_facts(console, facts)
     for source in found["sources"]:
         _show_source(console, source)
 

@@ -7,13 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
-from typing import Any
 
-import typer
 from rich.text import Text
 
 from jitvault.cli import session
-from jitvault.cli.options import Json
 from jitvault.cli.views import output
 from jitvault.doctor.check import Ability, Check, can, counts, first_failure
 from jitvault.doctor.run import all_checks
@@ -24,7 +21,7 @@ _MARKS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red"
 _CAN = {True: ("yes", "green"), False: ("no", "red"), None: ("not known", "yellow")}
 
 
-def doctor(json_: Json = False) -> None:
+def doctor() -> None:
     """Check whether access can be granted, revoked and proven here.
 
     The command changes nothing and uses whatever identities there are. It exits with 0 when all three can be done, with
@@ -36,9 +33,14 @@ def doctor(json_: Json = False) -> None:
     at = wiring.clock.now()
     checks = list(all_checks(wiring))
     able = can(checks)
-    if json_:
-        _print_json({"at": rfc3339(at), "vault": wiring.settings.vault_addr}, checks, able)
-    else:
+    shown = {
+        "at": rfc3339(at),
+        "vault": wiring.settings.vault_addr,
+        "can": {ability.value: answer for ability, answer in able.items()},
+        "counts": counts(checks),
+        "checks": [check.as_json() for check in checks],
+    }
+    if not output.print_for_program(shown):
         _print(checks, able)
     failed = first_failure(checks)
     if failed is not None:
@@ -50,16 +52,6 @@ def doctor(json_: Json = False) -> None:
             hint="Each skipped check says what it needs. Most need the worker's identity, JITVAULT_AUDIT_FILE and "
             "JITVAULT_LEDGER.",
         )
-
-
-def _print_json(head: Mapping[str, Any], checks: Sequence[Check], able: Mapping[Ability, bool | None]) -> None:
-    body = {
-        **head,
-        "can": {ability.value: answer for ability, answer in able.items()},
-        "counts": counts(checks),
-        "checks": [check.as_json() for check in checks],
-    }
-    typer.echo(output.to_json(body))
 
 
 def _print(checks: Sequence[Check], able: Mapping[Ability, bool | None]) -> None:

@@ -11,7 +11,7 @@ import typer
 from jitvault import shipped_files as shipped
 from jitvault.cli import session
 from jitvault.cli.commands.installation.templates import warn_of_placeholder
-from jitvault.cli.options import Json, Yes
+from jitvault.cli.options import Yes
 from jitvault.cli.views import provisioning as view
 from jitvault.cli.views.provisioning import Actor
 from jitvault.errors import UsageError, WrongState
@@ -60,7 +60,6 @@ def init(
     worker_approle: WorkerAppRole = False,
     worker_cidr: WorkerCidr = None,
     yes: Yes = False,
-    json_: Json = False,
 ) -> None:
     """Provision Vault's mounts, policies, roles, groups, keys and limits.
 
@@ -88,7 +87,7 @@ def init(
     notes = (*found.missing, *unchecked(vault, wiring.templates, wiring.engines))
     commands = wiring.commands()
     missing = [with_commands(line, commands) for line in notes]
-    view.print_provisioning(found, missing, actor, applied=not plan, is_shown=asks, as_json=json_)
+    view.print_provisioning(found, missing, actor, applied=not plan, is_shown=asks)
     for template in wiring.templates.values():
         warn_of_placeholder(template)
 

@@ -8,8 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from jitvault.cli import session
-from jitvault.cli.options import Json
-from jitvault.cli.views.output import to_json
+from jitvault.cli.views.output import print_lines
 from jitvault.errors import SecurityFinding, VaultRefused, VaultUnavailable
 from jitvault.formats.plural import counted
 from jitvault.ledger.chains import ChainCheck, lacking, look
@@ -22,7 +21,7 @@ from jitvault.vault.documents import Documents
 from jitvault.wiring import Wiring
 
 
-def ledger_upgrade(json_: Json = False) -> None:
+def ledger_upgrade() -> None:
     """Create the ledger's tables, or upgrade them to this version.
 
     Workers may go on running meanwhile.
@@ -41,17 +40,14 @@ def ledger_upgrade(json_: Json = False) -> None:
     else:
         what = f"upgraded from version {before}"
     place = wiring.ledger_place
-    if json_:
-        typer.echo(to_json({"before": before, "after": after, "ledger": place}))
-    else:
-        typer.echo(f"The ledger at {place} was {what}: version {after}.")
+    shown = {"before": before, "after": after, "ledger": place}
+    print_lines(shown, f"The ledger at {place} was {what}: version {after}.")
 
 
 def ledger_grants(
     role: Annotated[str, typer.Argument(help="The role of PostgreSQL as which a worker or a reader logs in.")],
     reader: Annotated[bool, typer.Option("--reader", help="For an auditor, who only reads.")] = False,
     inside: Annotated[str, typer.Option("--schema", metavar="NAME", help="The schema with the tables.")] = "public",
-    json_: Json = False,
 ) -> None:
     """Print the SQL that gives a role what it needs at a ledger on PostgreSQL.
 
@@ -61,10 +57,10 @@ def ledger_grants(
     Example: jitvault ledger grants jitvault_worker | psql "$OWNER_URL"
     """
     statements = grants(role, writes=not reader, where=inside)
-    typer.echo(to_json({"statements": statements}) if json_ else "".join(f"{line};\n" for line in statements), nl=json_)
+    print_lines({"statements": statements}, *(f"{line};" for line in statements))
 
 
-def ledger_check(json_: Json = False) -> None:
+def ledger_check() -> None:
     """Check the ledger's schema and triggers, and every task's event chain.
 
     The command also compares the chains with what Vault says that the ledger held. It exits with 11 for a schema that
@@ -88,13 +84,13 @@ def ledger_check(json_: Json = False) -> None:
         "restored": bool(heads["missing"]) and found.is_whole,
         "ok": failure is None,
     }
-    if json_:
-        typer.echo(to_json(body))
-    else:
-        whole = found.counts["tasks"] - len(found.broken)
-        counts = f"{counted(found.counts['tasks'], 'task')}, {counted(found.counts['events'], 'event')}"
-        typer.echo(f"The ledger at {wiring.ledger_place}: version {body['version']}, {counts}.")
-        typer.echo(f"{counted(whole, 'chain')} {'is' if whole == 1 else 'are'} whole. {heads['said']}")
+    whole = found.counts["tasks"] - len(found.broken)
+    counts = f"{counted(found.counts['tasks'], 'task')}, {counted(found.counts['events'], 'event')}"
+    print_lines(
+        body,
+        f"The ledger at {wiring.ledger_place}: version {body['version']}, {counts}.",
+        f"{counted(whole, 'chain')} {'is' if whole == 1 else 'are'} whole. {heads['said']}",
+    )
     if failure is not None:
         raise failure
 
@@ -120,10 +116,7 @@ def edited_or_restored(found: ChainCheck, missing: Sequence[str]) -> SecurityFin
 
 
 def ledger_copy(
-    to: Annotated[
-        str, typer.Option("--to", metavar="URL", help="An empty database, or a path. It is created if needed.")
-    ],
-    json_: Json = False,
+    to: Annotated[str, typer.Option(metavar="URL", help="An empty database, or a path. It is created if needed.")],
 ) -> None:
     """Copy the whole ledger into an empty database, and verify the copy.
 
@@ -141,7 +134,7 @@ def ledger_copy(
         f"Copied {counted(counts['tasks'], 'task')} with {counted(counts['events'], 'event')}; every chain is whole."
     )
     advice = "Name the copy in JITVAULT_LEDGER, and do not use the old ledger any more."
-    typer.echo(to_json({"counts": counts}) if json_ else f"{copied} {advice}")
+    print_lines({"counts": counts}, f"{copied} {advice}")
 
 
 def _address(wiring: Wiring) -> str:

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from jitvault.cli import session
-from jitvault.cli.options import Json, seconds
+from jitvault.cli.options import duration
 from jitvault.cli.quiet import note
 from jitvault.cli.views import output
 from jitvault.recovery.recover import plan as look
@@ -37,17 +37,7 @@ _SHOWN = ("contradicts", "ending", "goes_on")
 
 def ledger_recover(
     plan: Annotated[bool, typer.Option("--plan", help="Show what would be recovered, and change nothing.")] = False,
-    wait: Annotated[
-        float,
-        typer.Option(
-            "--wait",
-            metavar="DURATION",
-            parser=seconds(),
-            show_default="2m",
-            help="How long to try to end and confirm tasks.",
-        ),
-    ] = 120.0,
-    json_: Json = False,
+    wait: Annotated[float, duration("--wait", "How long to try to end and confirm tasks.", shown="2m")] = 120.0,
 ) -> None:
     """Rebuild a lost ledger, or correct a restored one.
 
@@ -61,9 +51,7 @@ def ledger_recover(
     worker = wiring.worker
     found = look(worker) if plan else recover_ledger(worker, wait_s=wait, tell=note)
     report = as_json(found, wiring.vault_command)
-    if json_:
-        typer.echo(output.to_json(report))
-    else:
+    if not output.print_for_program(report):
         _show(output.console(), report, plan=plan)
     failure = outcome(found)
     if failure is not None:
@@ -79,11 +67,9 @@ def _show(console: Console, report: Mapping[str, Any], *, plan: bool) -> None:
     facts = {
         "files": f"{sources}: {files['lines']:,} lines, {files['tokens']} task tokens were issued",
         "since": output.readable(files["since"]) if files["since"] else "no line that matters",
+        "missing": f"{len(files['gaps'])} gaps, the first: {files['gaps'][0]}" if files["gaps"] else "",
+        "unread": "; ".join(files["unread"]),
     }
-    if files["gaps"]:
-        facts["missing"] = f"{len(files['gaps'])} gaps, the first: {files['gaps'][0]}"
-    if files["unread"]:
-        facts["unread"] = "; ".join(files["unread"])
     line("What would be done" if plan else "What was found and done")
     output.print_facts(console, facts)
     counts = Counter(task["fate"] for task in report["tasks"])

@@ -12,7 +12,6 @@ import typer
 from rich.console import Console
 
 from jitvault.cli import session
-from jitvault.cli.options import Json
 from jitvault.cli.views import output
 from jitvault.formats.plural import counted
 from jitvault.sweep.report import as_json, outcome
@@ -27,7 +26,6 @@ def sweep(
             help="Revoke untracked tokens of jitvault's roles, and end tasks whose credentials Vault no longer has.",
         ),
     ] = False,
-    json_: Json = False,
 ) -> None:
     """Compare Vault's tokens and leases with the ledger and the audit stream.
 
@@ -40,9 +38,7 @@ def sweep(
     wiring = session.open_session()
     swept = run(wiring.worker, fix=fix)
     found = as_json(swept, wiring.vault_command)
-    if json_:
-        typer.echo(output.to_json(found))
-    else:
+    if not output.print_for_program(found):
         _show(output.console(), found)
     failure = outcome(swept)
     if failure is not None:

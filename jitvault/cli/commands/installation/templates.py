@@ -15,8 +15,8 @@ import typer
 
 from jitvault.cli import session
 from jitvault.cli.folding import wrapped
-from jitvault.cli.options import Json, Template, seconds
-from jitvault.cli.quiet import is_quiet, note
+from jitvault.cli.options import Template, duration
+from jitvault.cli.quiet import is_for_program, is_quiet, note
 from jitvault.cli.views.output import warn
 from jitvault.cli.views.templates import print_outcome, print_outcomes, print_template, print_templates
 from jitvault.documents.template_check import as_recorded, read_record, remarks_of, why_not
@@ -53,7 +53,7 @@ _BY_ITSELF = (
 )
 
 
-def templates_list(json_: Json = False) -> None:
+def templates_list() -> None:
     """List the access templates.
 
     The list shows which have passed their check, where the caller may see that. An administrator sees as well whether
@@ -64,14 +64,13 @@ def templates_list(json_: Json = False) -> None:
     wiring = session.open_session()
     templates = wiring.templates
     states, compared = _states(wiring, templates)
-    print_templates([t.canonical() for _, t in sorted(templates.items())], states, as_json=json_)
-    if states is not None and "passed" in states.values() and not compared and not json_:
+    print_templates([t.canonical() for _, t in sorted(templates.items())], states)
+    if states is not None and "passed" in states.values() and not compared and not is_for_program():
         note(wrapped(_AS_RECORDED, sys.stderr))
 
 
 def templates_show(
     name: Template,
-    json_: Json = False,
 ) -> None:
     """Show one access template and the Vault paths that it can grant.
 
@@ -88,7 +87,7 @@ def templates_show(
     paths = [template.resolve(choices) for choices in template.all_choices()]
     connections = [template.spec.fill_connection(choices) for choices in template.all_choices()]
     where = list(dict.fromkeys(each.in_words() for each in connections if each is not None))
-    print_template(template.canonical(), paths, state, notes, connections=where, as_json=json_)
+    print_template(template.canonical(), paths, state, notes, connections=where)
 
 
 def templates_check(
@@ -99,15 +98,14 @@ def templates_check(
     ] = None,
     patience: Annotated[
         float,
-        typer.Option(
+        duration(
             "--patience",
-            metavar="DURATION",
-            parser=seconds(least=1, most=30 * 86_400),
-            show_default="10m",
-            help="How long to wait until servers refuse a revoked certificate.",
+            "How long to wait until servers refuse a revoked certificate.",
+            shown="10m",
+            least=1,
+            most=30 * 86_400,
         ),
     ] = 600.0,
-    json_: Json = False,
 ) -> None:
     """Check that a template's credentials can be revoked.
 
@@ -125,10 +123,9 @@ def templates_check(
     with session.allowed("check a template", "an administrator"):
         for outcome in check_template(vault, wiring.engines, template, chosen, waiting):
             outcomes.append(outcome)
-            if not json_:
+            if not is_for_program():
                 print_outcome(outcome, wiring.vault_command)
-    if json_:
-        print_outcomes(name, outcomes)
+    print_outcomes(name, outcomes)
     warn_of_placeholder(template)
     left_behind = [what for outcome in outcomes for what in outcome.left_behind]
     if left_behind:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from jitvault.cli import session
-from jitvault.cli.options import Json, Yes, seconds
+from jitvault.cli.options import Yes, duration
 from jitvault.cli.views.remains import print_remains
 from jitvault.documents.paths import REQUEST_LIFE
 from jitvault.errors import UsageError
@@ -20,19 +20,10 @@ from jitvault.provision import tidy as provision
 
 
 def tidy(
-    older_than: Annotated[
-        float,
-        typer.Option(
-            "--older-than",
-            metavar="DURATION",
-            parser=seconds(),
-            show_default="30d",
-            help="Keep what is younger; at least 7d.",
-        ),
-    ] = 30 * 86_400.0,
+    older_than: Annotated[float, duration("--older-than", "Keep what is younger; at least 7d.", shown="30d")] = 30
+    * 86_400.0,
     plan: Annotated[bool, typer.Option("--plan", help="Show what would be removed and remove nothing.")] = False,
     yes: Yes = False,
-    json_: Json = False,
 ) -> None:
     """Remove documents of old requests and finished tasks from Vault.
 
@@ -53,7 +44,7 @@ def tidy(
     removed = 0
     if found and not plan:
         if not yes:
-            print_remains(found, removed=None, as_json=False)
+            print_remains(found, removed=None)
             session.ask(f"Remove what is left of {counted(len(found), 'task')} from Vault?", done="nothing was removed")
         removed = provision.remove(vault, found)
-    print_remains(found, removed=removed, as_json=json_)
+    print_remains(found, removed=removed)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from jitvault.cli.options import seconds
+from jitvault.cli.options import duration
 from jitvault.errors import InvalidInput, JitvaultError
 from jitvault.formats.time_window import parse_seconds
 from jitvault.memory_protection import keep_private
@@ -30,36 +30,25 @@ class LogFormat(StrEnum):
 
 
 def worker(
-    concurrency: Annotated[
-        int, typer.Option("--concurrency", min=1, max=_MOST, help="How many tasks to work on at once.")
-    ] = _DEFAULT,
+    concurrency: Annotated[int, typer.Option(min=1, max=_MOST, help="How many tasks to work on at once.")] = _DEFAULT,
     slow_slots: Annotated[
         int,
-        typer.Option("--slow-slots", min=1, max=_MOST, help="How many more tasks may wait for a target that hangs."),
+        typer.Option(min=1, max=_MOST, help="How many more tasks may wait for a target that hangs."),
     ] = _DEFAULT,
-    sweep_every: Annotated[
-        str, typer.Option("--sweep-every", metavar="DURATION", help="How often to sweep, or `never`.")
-    ] = "1h",
+    sweep_every: Annotated[str, typer.Option(metavar="DURATION", help="How often to sweep, or `never`.")] = "1h",
     fix: Annotated[
         bool, typer.Option("--fix", help="Let sweeps revoke what belongs to no task, instead of only reporting it.")
     ] = False,
     health: Annotated[
         str | None,
-        typer.Option("--health", metavar="ADDRESS:PORT", help="Serve /healthz, /readyz and /metrics, on loopback."),
+        typer.Option(metavar="ADDRESS:PORT", help="Serve /healthz, /readyz and /metrics, on loopback."),
     ] = None,
-    log: Annotated[LogFormat, typer.Option("--log", help="The format of the log on stderr.")] = LogFormat.CONSOLE,
+    log: Annotated[LogFormat, typer.Option(help="The format of the log on stderr.")] = LogFormat.CONSOLE,
     once: Annotated[
         bool, typer.Option("--once", help="Do everything that is due now, and end: for a host without a daemon.")
     ] = False,
     wait: Annotated[
-        float,
-        typer.Option(
-            "--wait",
-            metavar="DURATION",
-            parser=seconds(least=1, most=86_400),
-            show_default="60s",
-            help="How long --once works at most (exit code 13).",
-        ),
+        float, duration("--wait", "How long --once works at most (exit code 13).", shown="60s", least=1, most=86_400)
     ] = 60.0,
 ) -> None:
     """Run the lifecycle of all tasks until Ctrl-C or SIGTERM.

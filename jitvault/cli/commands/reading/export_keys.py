@@ -8,7 +8,7 @@ import msgspec
 import typer
 
 from jitvault.cli import session
-from jitvault.cli.options import Json, Out
+from jitvault.cli.options import Out
 from jitvault.cli.views import output
 from jitvault.vault.trusted import trusted
 
@@ -19,7 +19,6 @@ def export_keys(
     worker: Annotated[
         list[str] | None,
         typer.Option(
-            "--worker",
             metavar="NAME",
             help=f"The name of an entity that the worker logs in as, {_INIT_MAKES} by default. It can be repeated.",
         ),
@@ -27,13 +26,11 @@ def export_keys(
     pki: Annotated[
         list[str] | None,
         typer.Option(
-            "--pki",
             metavar="MOUNT",
             help="A mount of the PKI engine whose issuers are trusted about its certificates. It can be repeated.",
         ),
     ] = None,
     out: Out = None,
-    json_: Json = False,
 ) -> None:
     """Write the trust file by which receipts are verified offline.
 
@@ -47,5 +44,5 @@ def export_keys(
     with output.new_file(out) as file:
         found = trusted(wiring.vault(wiring.person_token or wiring.settings.admin), worker or [_INIT_MAKES], pki or [])
         shown = msgspec.to_builtins(found)
-        if file is not None or not output.print_for_scripts(shown, found.namespace.id, as_json=json_):
+        if file is not None or not output.print_for_scripts(shown, found.namespace.id):
             output.text(output.to_json(shown) + "\n", out=file)

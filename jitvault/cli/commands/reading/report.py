@@ -38,22 +38,20 @@ def report(
     task: Annotated[str | None, typer.Argument(metavar="TASK", help="Report only this task.", callback=task_id)] = None,
     agent: OfAgent = "",
     owner: OfOwner = "",
-    template: Annotated[str, typer.Option("--template", metavar="NAME", help="Only leases by this template.")] = "",
+    template: Annotated[str, typer.Option(metavar="NAME", help="Only leases by this template.")] = "",
     state: Annotated[
-        list[str] | None, typer.Option("--state", metavar="STATE", help="Only tasks in this state. It can be repeated.")
+        list[str] | None, typer.Option(metavar="STATE", help="Only tasks in this state. It can be repeated.")
     ] = None,
     since: Annotated[
         str | None,
-        typer.Option("--since", metavar="TIME", help="Only what was alive at TIME or later: 2030-01-31T09:00:00Z, 7d."),
+        typer.Option(metavar="TIME", help="Only what was alive at TIME or later: 2030-01-31T09:00:00Z, 7d."),
     ] = None,
-    until: Annotated[
-        str | None, typer.Option("--until", metavar="TIME", help="Only what was alive at TIME or before.")
-    ] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Only what was alive at TIME or before.")] = None,
     format_: ReportFormat | None = None,
     out: Out = None,
     receipt: Annotated[
         Path | None,
-        typer.Option("--receipt", metavar="FILE", help="Write the signed receipt of a sealed TASK to this new file."),
+        typer.Option(metavar="FILE", help="Write the signed receipt of a sealed TASK to this new file."),
     ] = None,
 ) -> None:
     """Export one row for each lease, and the receipt of a sealed task.

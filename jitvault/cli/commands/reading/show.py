@@ -9,7 +9,7 @@ from jitvault.cli import published as fallback
 from jitvault.cli import session
 from jitvault.cli.lookups.deleted_tasks import check_not_missing
 from jitvault.cli.lookups.seen_freezes import SeenFreezes
-from jitvault.cli.options import Json, Task
+from jitvault.cli.options import Task
 from jitvault.cli.published import NEARLY
 from jitvault.cli.views import status as overview
 from jitvault.documents.published_task import PublishedRefusal, PublishedTask
@@ -41,7 +41,7 @@ _INCIDENT = (
 )
 
 
-def status(task: Task, json_: Json = False) -> None:
+def status(task: Task) -> None:
     """Show a task with its revision, decisions, grant, leases and timeline.
 
     Without a ledger the command shows what a worker last published in Vault, and how old that is.
@@ -50,7 +50,7 @@ def status(task: Task, json_: Json = False) -> None:
     """
     wiring = session.open_session()
     if not fallback.has_ledger(wiring):
-        _show_published(wiring, task, as_json=json_)
+        _show_published(wiring, task)
         return
     ledger = session.ledger_to_read(wiring)
     with readable(task):
@@ -77,13 +77,13 @@ def status(task: Task, json_: Json = False) -> None:
         "missing": _missing(wiring, task, record.task.state),
         "published": None,
     }
-    overview.print_status(revision, {**shown, **more}, wiring.clock.agreed(), as_json=json_)
+    overview.print_status(revision, {**shown, **more}, wiring.clock.agreed())
     frozen = [f"everything is frozen: {freeze.reason}"] if freeze else []
     messages = [*frozen, *(finding["message"] for finding in shown["findings"] if not finding["closed"])]
     session.check_findings(task, messages, end_reason=None if frozen else shown["end_reason"], hint=_INCIDENT)
 
 
-def _show_published(wiring: Wiring, task: str, *, as_json: bool) -> None:
+def _show_published(wiring: Wiring, task: str) -> None:
     """Print a task as a worker published it.
 
     Raises SecurityFinding where the document is not trusted.
@@ -93,7 +93,7 @@ def _show_published(wiring: Wiring, task: str, *, as_json: bool) -> None:
     shown = fallback.with_source(wiring, document, found)
     shown["unread"] = _unread(wiring, task, document.state, document.full_revision.content)
     shown["freeze"] = _freeze(wiring, None, document.state, document.full_revision.content)
-    overview.print_published(document, shown, wiring.clock.agreed(), as_json=as_json)
+    overview.print_published(document, shown, wiring.clock.agreed())
     if found.problem:
         hint = "Ask who has the ledger: docs/operations/break-glass.md, A stolen worker identity."
         raise SecurityFinding(f"task {task}: {found.problem}", hint=hint)

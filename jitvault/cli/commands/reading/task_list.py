@@ -14,7 +14,7 @@ from jitvault.cli import session
 from jitvault.cli.lookups.deleted_tasks import check_names, check_none_is_missing
 from jitvault.cli.lookups.names_in_tasks import NamesInTasks, contents_in, contents_published
 from jitvault.cli.lookups.seen_freezes import SeenFreezes
-from jitvault.cli.options import Json, OfAgent, OfOwner
+from jitvault.cli.options import OfAgent, OfOwner
 from jitvault.cli.views import task_list as views
 from jitvault.documents.paths import PUBLISHED
 from jitvault.documents.published_task import PublishedTask
@@ -54,7 +54,6 @@ def list_(
     agent: OfAgent = "",
     owner: OfOwner = "",
     template: OfTemplate = "",
-    json_: Json = False,
 ) -> None:
     """List tasks: whose they are, what they hold and who is waited for.
 
@@ -79,7 +78,7 @@ def list_(
         if not rows and not wanted.scope.is_all:
             names = NamesInTasks.of(contents_published(wiring))
             names.check(wiring, agent=agent, owner=owner, template=template)
-    views.print_tasks(rows, now=wiring.clock.agreed(), published=not has_ledger, as_json=json_, what=str(wanted))
+    views.print_tasks(rows, now=wiring.clock.agreed(), published=not has_ledger, what=str(wanted))
     if has_ledger:
         check_none_is_missing(wiring, ledger)
 

@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from jitvault.cli.options import Json
 from jitvault.cli.views import verification as view
 from jitvault.documents.trust import read_trust_file
 from jitvault.errors import InvalidInput, NotConfirmed, SecurityFinding, UsageError
@@ -33,35 +32,31 @@ def verify(
     ],
     trust: Annotated[
         Path | None,
-        typer.Option("--trust", metavar="FILE", help="What `jitvault export-keys` wrote, for the next three."),
+        typer.Option(metavar="FILE", help="What `jitvault export-keys` wrote, for the next three."),
     ] = None,
     key: Annotated[
         Path | None,
-        typer.Option("--key", metavar="PEM", help="The public key of receipts, as PEM or as Vault shows it in JSON."),
+        typer.Option(metavar="PEM", help="The public key of receipts, as PEM or as Vault shows it in JSON."),
     ] = None,
     namespace: Annotated[
         str | None,
-        typer.Option("--namespace", metavar="ID", help="The id of jitvault's namespace in Vault: `root`, or another."),
+        typer.Option(metavar="ID", help="The id of jitvault's namespace in Vault: `root`, or another."),
     ] = None,
     worker_entity: Annotated[
         list[str] | None,
-        typer.Option(
-            "--worker-entity", metavar="ID", help="The id of an entity that the worker logs in as. It can be repeated."
-        ),
+        typer.Option(metavar="ID", help="The id of an entity that the worker logs in as. It can be repeated."),
     ] = None,
     audit: Annotated[
         list[Path] | None,
         typer.Option(
-            "--audit",
             metavar="FILE",
             help="An audit file, also a rotated or compressed one, or a directory of them. It can be repeated.",
         ),
     ] = None,
     status: Annotated[
         Path | None,
-        typer.Option("--status", metavar="FILE", help="What `jitvault status TASK -o json` printed, with its history."),
+        typer.Option(metavar="FILE", help="What `jitvault status TASK -o json` printed, with its history."),
     ] = None,
-    json_: Json = False,
 ) -> None:
     """Verify a receipt offline, and say what was checked and what was not.
 
@@ -83,7 +78,7 @@ def verify(
     if found.outcome.problems:
         # whoever named another file by mistake must not read that the receipt does not hold
         _check_audit_logs(audit or ())
-    view.print_verified(found, as_json=json_)
+    view.print_verified(found)
     if found.outcome.holds is None:
         missing = ", ".join(one.name for one in found.outcome.not_made)
         raise NotConfirmed(

@@ -10,7 +10,7 @@ import typer
 
 from jitvault.agent.held_tasks import is_held_here
 from jitvault.cli import inbox, session
-from jitvault.cli.options import DEFAULT_WAIT, Json, Out, Task, Wait
+from jitvault.cli.options import DEFAULT_WAIT, Out, Task, Wait
 from jitvault.cli.requests.extension_made import cancel_request, check_none_waits, made_before
 from jitvault.cli.views import extension as views
 from jitvault.cli.views import output
@@ -42,7 +42,6 @@ def extend(
     cancel: Cancel = False,
     out: Out = None,
     wait: Wait = DEFAULT_WAIT,
-    json_: Json = False,
 ) -> None:
     """Move the deadline of a task that holds access.
 
@@ -56,7 +55,7 @@ def extend(
     if cancel:
         if for_ or reason or again:
             raise UsageError("--cancel goes without --for, --reason and --again")
-        cancel_request(task, wait=wait, as_json=json_)
+        cancel_request(task, wait=wait)
         return
     if not for_ or not reason:
         raise UsageError("extend needs --for DURATION and --reason WHY, or --cancel")
@@ -69,9 +68,9 @@ def extend(
     with output.new_file(out) as file:
         made = None if again else made_before(wiring, document, seconds, reason, wait)
         if made is None:
-            _extend(wiring, document, _Asked(deadline, seconds, reason), out=file, wait=wait, as_json=json_)
+            _extend(wiring, document, _Asked(deadline, seconds, reason), out=file, wait=wait)
         else:
-            _show_made(wiring, *made, out=file, as_json=json_)
+            _show_made(wiring, *made, out=file)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +82,7 @@ class _Asked:
     reason: str
 
 
-def _extend(
-    wiring: Wiring, document: PublishedTask, asked: _Asked, *, out: NewFile | None, wait: float, as_json: bool
-) -> None:
+def _extend(wiring: Wiring, document: PublishedTask, asked: _Asked, *, out: NewFile | None, wait: float) -> None:
     """Sign the request, wait for its answer, and print it."""
     task = document.task_id
     with session.signing(
@@ -114,16 +111,14 @@ def _extend(
     shown = views.Shown(
         extension.state, extension.digest, extension.content, bool(extension.replaces), extension.missing
     )
-    views.print_extension(document, shown, message, out=out, as_json=as_json, is_held=is_held)
+    views.print_extension(document, shown, message, out=out, is_held=is_held)
     if message is not None:
         inbox.empty(wiring, document.task_id)
     _raise_waiting(document)
     session.check_findings(task, document.findings, end_reason=document.end_reason)
 
 
-def _show_made(
-    wiring: Wiring, document: PublishedTask, made: GrantedExtension, *, out: NewFile | None, as_json: bool
-) -> None:
+def _show_made(wiring: Wiring, document: PublishedTask, made: GrantedExtension, *, out: NewFile | None) -> None:
     """Print an extension that was made before.
 
     A new wrapping token that was not fetched yet is printed once.
@@ -132,7 +127,7 @@ def _show_made(
     is_left = is_held or (document.is_for_agent and out is None)
     message = inbox.message_for(wiring, document) if made.replaces and not is_left else None
     shown = views.Shown("extended", made.digest, made, bool(made.replaces), [])
-    views.print_extension(document, shown, message, out=out, as_json=as_json, made_at=rfc3339(made.at), is_held=is_held)
+    views.print_extension(document, shown, message, out=out, made_at=rfc3339(made.at), is_held=is_held)
     if message is not None:
         inbox.empty(wiring, document.task_id)
     session.check_findings(document.task_id, document.findings)

@@ -8,29 +8,25 @@ import typer
 
 from jitvault.cli import inbox, session
 from jitvault.cli import published as fallback
-from jitvault.cli.lookups.end_rights import check_may_end
+from jitvault.cli.lookups.end_rights import check_may_end, sign_end_of
 from jitvault.cli.options import (
     DEFAULT_WAIT,
-    Json,
     Out,
     Reason,
     SpecFile,
     Task,
     TaskId,
     Wait,
-    seconds,
-    set_hint_task,
-    set_interrupt_hint,
+    duration,
+    ending,
 )
 from jitvault.cli.requests.grant_wait import is_about, own_request, raise_for, request_grant
 from jitvault.cli.requests.submission import is_spec, naming_agents, own_spec, submit_spec
 from jitvault.cli.views import output
 from jitvault.cli.views import queue as queue_view
 from jitvault.cli.views import task as render
-from jitvault.documents.paths import ANYONE, request_path
 from jitvault.documents.published_task import PublishedTask
 from jitvault.errors import NotFound, UsageError, WrongState
-from jitvault.lifecycle.requests.sign import sign_end
 from jitvault.model.spec import TaskSpec
 from jitvault.wiring import Wiring
 
@@ -42,12 +38,11 @@ Queue = Annotated[
 ]
 GrantWait = Annotated[
     float | None,
-    typer.Option(
+    duration(
         "--wait",
-        metavar="DURATION",
-        parser=seconds(most=86_400),
-        help="Wait that long for approvals and for the window to begin, and take the token then. Without it the "
+        "Wait that long for approvals and for the window to begin, and take the token then. Without it the "
         "command waits 30s for a worker, and for nothing else.",
+        most=86_400,
     ),
 ]
 Revise = Annotated[bool, typer.Option("--revise", help="Replace the task's spec with this one, as a new revision.")]
@@ -59,7 +54,6 @@ def submit(
     task_id: TaskId = None,
     revise: Revise = False,
     wait: Wait = DEFAULT_WAIT,
-    json_: Json = False,
 ) -> None:
     """Sign a task spec and request a decision about it.
 
@@ -69,13 +63,13 @@ def submit(
     Example: jitvault submit task.yaml
     """
     wiring = session.open_session()
-    read = submit_spec(context, wiring, spec, task_id, revise=revise, as_json=json_)
+    read = submit_spec(context, wiring, spec, task_id, revise=revise)
     submitted = session.written_at(wiring, own_request(wiring, read.id, "submit"))
     signed = session.Signed(at=submitted, submitted=submitted)
     with naming_agents(wiring, read):
         document = session.wait_for_worker(wiring, read.id, lambda d: is_about(d, read, wiring), wait, signed)
     is_refused = document.state not in ("approved", "pending_approval")
-    render.print_decision(document, as_json=json_, is_refused=is_refused)
+    render.print_decision(document, is_refused=is_refused)
     raise_for(document)
 
 
@@ -92,7 +86,6 @@ def grant(
     queue: Queue = False,
     out: Out = None,
     wait: GrantWait = None,
-    json_: Json = False,
 ) -> None:
     """Issue a task's access, and print its wrapping token or who takes it.
 
@@ -106,31 +99,31 @@ def grant(
     """
     wiring = session.open_session()
     with output.new_file(out) as file:
-        read = _requested_spec(context, wiring, what, task_id, revise=revise, as_json=json_)
-        set_interrupt_hint(context, render.when_interrupted(read, queue=queue))
+        read = _requested_spec(context, wiring, what, task_id, revise=revise)
+        ending(context).interrupt_hint = render.when_interrupted(read, queue=queue)
         with naming_agents(wiring, read):
             request, document = request_grant(wiring, read, queue=queue, wait=wait)
         if request.queued_until is not None and request.is_open(document):
-            queue_view.print_queued(document, request.queued_until, out=file, as_json=json_)
+            queue_view.print_queued(document, request.queued_until, out=file)
             return
         request.check_not_refused(document)
-        raise_for(document, as_json=json_, waited=wait)
+        raise_for(document, is_grant=True, waited=wait)
         # what is delivered to the agent is taken by `unwrap`, also where the agent itself asked; --out says otherwise
         message = None if document.is_for_agent and file is None else inbox.message_for(wiring, document)
         if message is not None:
             # this process may have been suspended meanwhile, and the task may have been ended by others
             document = session.known(wiring, read.id)
-            raise_for(document, as_json=json_)
+            raise_for(document, is_grant=True)
         if message is None and file is not None:
             raise WrongState(f"task {read.id}: there is no wrapping token to write", hint=render.why_no_token(document))
-        render.print_grant(document, message, out=file, as_json=json_)
+        render.print_grant(document, message, out=file)
         if message is not None:
             # only now: a token that could not be printed has to stay in the inbox
             inbox.empty(wiring, document.task_id)
     session.check_findings(read.id, document.findings, end_reason=document.end_reason)
 
 
-def cancel(task: Task, reason: Reason = "", wait: Wait = DEFAULT_WAIT, json_: Json = False) -> None:
+def cancel(task: Task, reason: Reason = "", wait: Wait = DEFAULT_WAIT) -> None:
     """Cancel a task that has not been granted.
 
     Example: jitvault cancel count-orders --reason "not needed any more"
@@ -144,12 +137,9 @@ def cancel(task: Task, reason: Reason = "", wait: Wait = DEFAULT_WAIT, json_: Js
     if document is None or document.state != "cancelled":
         if document is not None:
             check_may_end(wiring, document)
-        with session.signing(
-            f"cancel task {task}", "operators and the task's agent", writes=request_path(ANYONE, task, "end")
-        ):
-            sign_end(wiring.person, task, reason=None, note=reason)
+        sign_end_of(wiring, task, None, reason, act="cancel")
         document = session.wait_for_worker(wiring, task, lambda d: d.state not in session.BEFORE, wait)
-    render.print_decision(document, as_json=json_)
+    render.print_decision(document)
 
 
 def _check_withdrawable(document: PublishedTask) -> None:
@@ -167,7 +157,7 @@ def _check_withdrawable(document: PublishedTask) -> None:
 
 
 def _requested_spec(
-    context: typer.Context, wiring: Wiring, what: str, task_id: str | None, *, revise: bool, as_json: bool
+    context: typer.Context, wiring: Wiring, what: str, task_id: str | None, *, revise: bool
 ) -> TaskSpec:
     """Return the spec that `grant` is about.
 
@@ -175,7 +165,7 @@ def _requested_spec(
     neither.
     """
     if is_spec(what):
-        return submit_spec(context, wiring, what, task_id, revise=revise, as_json=as_json)
+        return submit_spec(context, wiring, what, task_id, revise=revise)
     if task_id is not None:
         raise UsageError(
             f"--id names the task of a spec, and there is no file {what!a:.80}",
@@ -184,5 +174,5 @@ def _requested_spec(
     mine = own_spec(wiring, what)
     if mine is None:
         raise NotFound(f"there is no file {what!r:.80}, and you have submitted no task of that name")
-    set_hint_task(context, mine.id)
+    ending(context).task = mine.id
     return mine

@@ -13,7 +13,7 @@ import typer
 
 from jitvault.cli import session
 from jitvault.cli.commands.installation.templates import found, named_values
-from jitvault.cli.options import Json, Out, SpecFile, TaskId, template_names
+from jitvault.cli.options import Out, SpecFile, TaskId, template_names
 from jitvault.cli.quiet import note
 from jitvault.cli.requests.spec_file import read_spec
 from jitvault.cli.views import output
@@ -54,20 +54,17 @@ def spec_new(
         str,
         typer.Argument(metavar="TEMPLATE", help="The access template to ask for.", autocompletion=template_names),
     ],
-    agent: Annotated[
-        str | None, typer.Option("--agent", metavar="NAME", help="The Vault entity that uses the access.")
-    ] = None,
+    agent: Annotated[str | None, typer.Option(metavar="NAME", help="The Vault entity that uses the access.")] = None,
     owner: Annotated[
         str | None,
         typer.Option(
-            "--owner",
             metavar="NAME",
             help="The Vault entity that answers for the data; by default the template's owner.",
         ),
     ] = None,
     intent: Annotated[
         str | None,
-        typer.Option("--intent", metavar="TEXT", help="What the agent will do and why, in words that approvers read."),
+        typer.Option(metavar="TEXT", help="What the agent will do and why, in words that approvers read."),
     ] = None,
     with_: Annotated[
         list[str] | None,
@@ -82,7 +79,6 @@ def spec_new(
     criticality: Annotated[
         str | None,
         typer.Option(
-            "--criticality",
             metavar="LEVEL",
             autocompletion=_completing(_LEVELS),
             help="How much harm the task could do: low, medium, high or critical; by default the template's tier.",
@@ -91,7 +87,6 @@ def spec_new(
     deliver: Annotated[
         str | None,
         typer.Option(
-            "--deliver",
             metavar="WHOM",
             autocompletion=_completing(_DELIVERIES),
             help="Whose inbox gets the wrapping token: agent, the default, or requester.",
@@ -100,7 +95,6 @@ def spec_new(
     tool: Annotated[
         list[str] | None,
         typer.Option(
-            "--tool",
             metavar="NAME",
             help="A program that the agent will run; any without it. Approvers read it. May be repeated.",
         ),
@@ -213,7 +207,6 @@ def _say_next(left: Sequence[str], out: Path | None, command: str) -> None:
 def spec_check(
     spec: SpecFile,
     task_id: TaskId = None,
-    json_: Json = False,
 ) -> None:
     """Check a task spec and its templates.
 
@@ -228,4 +221,4 @@ def spec_check(
     for entry in read.spec.spec.access:
         template = wiring.templates[entry.template]
         fetches.append(Fetch(entry.template, template.resolve(entry.with_), data=template.spec.fill_data(entry.with_)))
-    print_spec_check(read.name, read.canonical(), fetches, as_json=json_)
+    print_spec_check(read.name, read.canonical(), fetches)

@@ -22,9 +22,9 @@ from rich.text import Text
 
 from jitvault.cli.commands.sandbox.dev import SPEC, sandbox
 from jitvault.cli.folding import folded
-from jitvault.cli.options import Json, Server
+from jitvault.cli.options import Server
+from jitvault.cli.quiet import is_for_program
 from jitvault.cli.views import output
-from jitvault.cli.views.output import to_json
 from jitvault.errors import JitvaultError
 from jitvault.model.states import State
 from jitvault.sandbox.binary import find_binary
@@ -47,34 +47,22 @@ _PEOPLE = {
 }
 
 
-def demo(
-    server: Server = None,
-    json_: Json = False,
-) -> None:
+def demo(server: Server = None) -> None:
     """Run one task from its request to its seal on real servers.
 
     The demo starts a real Vault and a real PostgreSQL, and stops and removes them at the end.
 
     Example: jitvault demo
     """
-    _run(server, as_json=json_)
-
-
-def _run(server: str | None, *, as_json: bool) -> None:
-    """Run the demo on the server program `server`, or on the sandbox's own.
-
-    Raises JitvaultError at the first step that goes wrong.
-    """
     started = time.monotonic()
-    console = output.console(quiet=as_json)
+    console = output.console(quiet=is_for_program())
     binary = find_binary(server)
     console.print(f"Starting {binary.release} and PostgreSQL, provisioned as an administrator would …")
     with sandbox(binary) as (world, variables), keeping(world.servers.directory, variables):
-        story = _Story(world, variables, console, as_json=as_json)
+        story = _Story(world, variables, console, as_json=is_for_program())
         result = story.play()
     result["seconds"] = round(time.monotonic() - started, 1)
-    if as_json:
-        sys.stdout.write(to_json(result) + "\n")
+    output.print_for_program(result)
     console.print(f"\nReport   {result['report']}\nReceipt  {result['receipt']}", soft_wrap=True)
     console.print(f"Done in {result['seconds']} s; both servers are gone.")
 

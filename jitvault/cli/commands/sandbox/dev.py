@@ -118,7 +118,6 @@ def dev(
     env_dir: Annotated[
         Path | None,
         typer.Option(
-            "--env-dir",
             metavar="DIR",
             help="Write a file for each role into this new directory: operator.env, agent.env, approver-1.env, "
             "approver-2.env, auditor.env, worker.env and admin.env. A shell that sources one is that role alone.",
@@ -127,7 +126,6 @@ def dev(
     env_file: Annotated[
         Path | None,
         typer.Option(
-            "--env-file",
             metavar="PATH",
             help="Write one file with everybody's tokens, for scripts: who sources it can act as anybody. It is "
             "complete once it exists.",
@@ -136,7 +134,6 @@ def dev(
     templates: Annotated[
         Path | None,
         typer.Option(
-            "--templates",
             metavar="DIR",
             help="The access templates to provision and check, instead of the shipped ones. JITVAULT_TEMPLATES is for "
             "other Vaults and is ignored.",
@@ -145,7 +142,6 @@ def dev(
     policies: Annotated[
         Path | None,
         typer.Option(
-            "--policies",
             metavar="DIR",
             help="The Cedar policies of the sandbox's worker, instead of the shipped ones. JITVAULT_POLICIES is for "
             "other Vaults and is ignored.",

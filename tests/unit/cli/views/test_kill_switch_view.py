@@ -18,7 +18,7 @@ def test_what_keeps_many_tasks_from_their_end_is_said_once(capsys: pytest.Captur
         Result("t-4", State.ENDING),
         Result("t-5", State.CONFIRMED, target_asked=True),
     ]
-    print_kill_results(results, as_json=False)
+    print_kill_results(results)
     assert capsys.readouterr().out.splitlines() == [
         "  t-1, t-2: no worker has done this within 30 s",
         "  t-3: its login owns a table",

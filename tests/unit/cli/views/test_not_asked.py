@@ -15,6 +15,7 @@ from test_published_task import HONEST, PROOF, REVISION, read
 from test_revision import replaced
 
 from jitvault.cli.commands.ends.end import _check_forceable
+from jitvault.cli.quiet import quiet_if
 from jitvault.cli.views import kill_switch, task_list
 from jitvault.cli.views.status import print_published
 from jitvault.cli.views.task import print_grant, print_proof
@@ -66,11 +67,12 @@ def test_an_end_proven_by_audit_alone_states_that_no_target_was_asked() -> None:
 
 
 def test_a_grant_and_a_status_say_that_it_will_not_be_asked(capsys: pytest.CaptureFixture[str]) -> None:
-    print_grant(document(state="issued"), None, out=None, as_json=True)
+    with quiet_if(asked=False, for_program=True):
+        print_grant(document(state="issued"), None, out=None)
     assert json.loads(capsys.readouterr().out)["target_asked"] is False
     for print_ in (
-        lambda: print_grant(document(state="issued"), None, out=None, as_json=False),
-        lambda: print_published(document(), SHOWN, document().written_at, as_json=False),
+        lambda: print_grant(document(state="issued"), None, out=None),
+        lambda: print_published(document(), SHOWN, document().written_at),
     ):
         print_()
         assert IS_NOT in " ".join(capsys.readouterr().out.split())

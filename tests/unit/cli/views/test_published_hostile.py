@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from test_published_task import HONEST, forgeries, read
 
+from jitvault.cli.quiet import quiet_if
 from jitvault.cli.session import check_not_final, refused
 from jitvault.cli.views import published as fallback
 from jitvault.cli.views import status
@@ -29,12 +30,13 @@ def show(document: PublishedTask) -> None:
     """Everything that a command may do with what is published of a task."""
     shown: dict[str, Any] = {**document.as_json(), "published": ABOUT, "unread": [], "freeze": None}
     to_json(shown)
-    for as_json in (True, False):
-        print_decision(document, as_json=as_json)
-        print_grant(document, None, out=None, as_json=as_json)
-        if document.proof is not None:
-            print_end(document, as_json=as_json)
-        status.print_published(document, shown, NOW, as_json=as_json)
+    for for_program in (True, False):
+        with quiet_if(asked=False, for_program=for_program):
+            print_decision(document)
+            print_grant(document, None, out=None)
+            if document.proof is not None:
+                print_end(document)
+            status.print_published(document, shown, NOW)
     fallback.facts(document, ABOUT, NOW)
     not_proven(document)
     Scope(agent="x", owner="y", template="z").covers(document.full_revision.content)
@@ -64,7 +66,7 @@ def test_whoever_decides_anew_reads_that(capsys: pytest.CaptureFixture[str]) -> 
     document = read(HONEST)
     assert isinstance(document, PublishedTask)
     for again in ("", " again"):
-        print_counted_decision(document, "approve", "sha256:x", None, missing=[], as_json=False, again=again)
+        print_counted_decision(document, "approve", "sha256:x", None, missing=[], again=again)
         assert capsys.readouterr().out.startswith(f"You approved task t-1{again}; ")
 
 

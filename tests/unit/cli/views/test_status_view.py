@@ -22,7 +22,7 @@ def shown(capsys: pytest.CaptureFixture[str], *unread: UnreadDocument, **changes
     document = honest(state=State.ISSUED, end_reason=None, ended=None, proof=None, extension=None, **changes)
     about = {"at": "2030-01-31T08:57:00Z", "age_s": 180, "vouched_by": "nobody", "vouched": "x"}
     facts = {**document.as_json(), "published": about, "unread": unread, "freeze": None}
-    print_published(document, facts, NOW, as_json=False)
+    print_published(document, facts, NOW)
     return " ".join(capsys.readouterr().out.split())
 
 

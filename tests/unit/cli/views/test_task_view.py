@@ -54,5 +54,5 @@ def test_a_script_gets_the_id_of_a_task_that_was_submitted_and_not_of_one_that_i
     capsys: pytest.CaptureFixture[str], state: State, printed: str
 ) -> None:
     with quiet_if(asked=True):
-        print_decision(honest(state=state), as_json=False, is_refused=state is not State.APPROVED)
+        print_decision(honest(state=state), is_refused=state is not State.APPROVED)
     assert capsys.readouterr().out == printed

@@ -18,7 +18,7 @@ from jitvault.model.revision_content import TemplateFacts
 from jitvault.model.spec import parse_spec
 from jitvault.model.template import load_templates
 from jitvault.policy.cedar import CedarAuthorizer
-from jitvault.policy.compared_literals import networks_named
+from jitvault.policy.named_in_conditions import networks_named
 from jitvault.policy.question import Action, HeldLeases, Principal
 
 SHIPPED = Path(__file__).parents[4] / "policies" / "cedar"
