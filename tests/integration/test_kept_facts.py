@@ -11,6 +11,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from jitvault.errors import AuditUntrusted, JitvaultError, VaultRefused
 from jitvault.sandbox.world import World
 from jitvault.stream import reading
 from jitvault.stream.kept_facts import let_facts_count
-from jitvault.stream.reading import canary
+from jitvault.stream.reading import canary, look_through
 from jitvault.vault.client import Vault
 from jitvault.worker.process import context_factory
 
@@ -423,16 +424,27 @@ def test_a_shipper_that_lags_lets_no_fact_count_and_no_turn_wait_for_it_twice(
             assert sent[before:] == [_ROLE]
 
 
-def test_lines_that_another_process_read_drop_everything(rig: Rig, sent: list[str]) -> None:
+def test_lines_that_another_process_read_are_looked_through(rig: Rig, sent: list[str]) -> None:
     with closing(rig.wiring()) as one, closing(rig.wiring()) as other:
         here, there = context_factory(one)(), context_factory(other)()
-        turn(here, _ROLE, sent)
-        assert is_kept(here, _ROLE, sent)
+        for path in (_ROLE, _ENGINE):
+            turn(here, path, sent)
         turn(there, _ENGINE, sent)
         rig.admin.write(*_same(rig, _ROLE))
         canary(there)
         assert not is_kept(here, _ROLE, sent)
-        assert is_kept(here, _ROLE, sent)
+        assert is_kept(here, _ENGINE, sent)
+
+
+def test_what_another_process_read_of_another_segment_drops_everything(scene: Scene, sent: list[str]) -> None:
+    worker = scene.worker
+    turn(worker, _ROLE, sent)
+    assert is_kept(worker, _ROLE, sent)
+    (source,) = worker.sources.present()
+    known = worker.facts.read_to(source.name)
+    assert known is not None
+    look_through(worker, source, replace(known, epoch=known.epoch + 1))
+    assert not is_kept(worker, _ROLE, sent)
 
 
 def _same(rig: Rig, path: str) -> tuple[str, dict[str, Any]]:
