@@ -108,8 +108,9 @@ def _lived(tasks: _Tasks, worker: CountedWorker) -> Kinds:
     first, second = tasks.new(TASKS // 2), tasks.new(TASKS - TASKS // 2)
     counted("submit", len(first), lambda: tasks.submit(first))
     counted("grant", len(first), lambda: tasks.wish(first))
-    counted("submit_grant", len(second), lambda: tasks.ask(second))
+    # soon after its grant, as agents do
     counted("unwrap", len(first), lambda: tasks.unwrap(first))
+    counted("submit_grant", len(second), lambda: tasks.ask(second))
     counted("unwrap_lease", len(second), lambda: tasks.unwrap(second, leases=1))
 
     held = tasks.new(HELD)

@@ -401,9 +401,12 @@ def _renew_or_end(worker: WorkerContext, record: TaskRecord, claim: int) -> Step
         record, trips = check_tripwires(worker, worker.ledger.refreshed(record))
         why = tripped(trips) or why
     if why is None:
-        if record.task.state is State.ISSUED and unwrapped(worker, record):
+        is_for_unwrapping = record.task.state is State.ISSUED and unwrapped(worker, record)
+        if is_for_unwrapping:
             record = _apply(worker, record, claim, EventKind.UNWRAPPED, NOTHING, State.ACTIVE)
-        record = extend(worker, record, claim)
+        if not (is_for_unwrapping and worker.mode.is_scheduled):
+            # a request for an extension is news of its own, and one that no line shows is found by later turns
+            record = extend(worker, record, claim)
         if record.task.is_being_replaced:
             return _replace_token(worker, record, claim, trips)
         record = revoke_superseded_leases(worker, record, claim)

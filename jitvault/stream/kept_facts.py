@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from jitvault.context import WorkerContext, new_id
 from jitvault.errors import AuditUntrusted
-from jitvault.stream.looking import look_on
+from jitvault.stream.looking import look_to_end
 from jitvault.stream.reading import find_canary
 
 # A stream that lags is not waited for: the turn then reads what it needs.
@@ -38,10 +38,7 @@ def _look(worker: WorkerContext) -> None:
     sent, begun = facts.now(), clock.monotonic()
     expected = worker.hasher.hash(new_id())
     while not facts.has_read(expected):
-        for source in worker.sources.present():
-            known = facts.read_to(source.name)
-            if known is not None and source.continues(known):
-                look_on(worker, source, known)
+        look_to_end(worker)
         if clock.monotonic() - begun > _PATIENCE_S:
             facts.is_behind()
             return

@@ -40,6 +40,14 @@ def look_on(worker: WorkerContext, source: Source, known: Position, *, up_to: fl
             return
 
 
+def look_to_end(worker: WorkerContext) -> None:
+    """Look through each source that this process reads, to its present end."""
+    for source in worker.sources.present():
+        known = worker.facts.read_to(source.name)
+        if known is not None and source.continues(known):
+            look_on(worker, source, known)
+
+
 def take_in(worker: WorkerContext, source: Source, after: Position, batch: Batch) -> None:
     """Let what this process keeps go by the lines after `after`, unless it has looked through them before."""
     if worker.facts.read_to(source.name) == after:

@@ -13,6 +13,7 @@ from jitvault.audit.observation import Kind, Observation
 from jitvault.audit.source import Position, Source
 from jitvault.context import WorkerContext
 from jitvault.errors import AuditUntrusted
+from jitvault.stream.looking import look_to_end
 from jitvault.stream.reading import is_counting
 
 _HMAC = "hmac-"
@@ -22,6 +23,9 @@ class OwnLines:
     """Where lines of acts that are sent from now on appear in the sources whose lines count."""
 
     def __init__(self, worker: WorkerContext) -> None:
+        self._worker = worker
+        self.begun = worker.facts.now()
+        """When they were sent at the earliest, by the clock of facts."""
         self._from: list[tuple[Source, Position]] = []
         readings = worker.ledger.readings()
         with suppress(AuditUntrusted):
@@ -34,14 +38,21 @@ class OwnLines:
         """Return the line by which Vault says that it created the token of this operation.
 
         Its subject is the HMAC of the token's accessor, its alias that of the wrapping token. The result is None where
-        it is not there yet.
+        it is not there yet. As with a canary, this process looks through the lines up to it: what the creation rests on
+        was as a fact says unless one of them shows a change.
         """
         found: list[Observation] = []
         with suppress(AuditUntrusted):
             for source, position in self._from:
                 for batch in source.read(position, only=op):
                     found += batch.observations
-        return creation_among(found, op)
+        line = creation_among(found, op)
+        if line is not None:
+            with suppress(AuditUntrusted):
+                look_to_end(self._worker)
+            if self._worker.facts.has_read(op):
+                self._worker.facts.reached(self.begun, ingested=False)
+        return line
 
 
 def creation_among(lines: Iterable[Observation], op: str) -> Observation | None:

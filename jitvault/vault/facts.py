@@ -87,8 +87,8 @@ class Facts:
         # requests without a response, and when their line was read
         self._open: dict[str, tuple[float, tuple[str, ...]]] = {}
         self._read_to: dict[str, Position] = {}
-        # canaries whose lines were read, and when
-        self._canaries: dict[str, float] = {}
+        # the HMACs of canaries and the operations of created tokens whose lines were read, and when
+        self._marks: dict[str, float] = {}
         # when the newest canary was sent up to which lines were read, and were ingested as well
         self._reached = self._ingested = -math.inf
         self._is_arriving = True
@@ -109,6 +109,12 @@ class Facts:
         with self._lock:
             is_shown = bool(shown) and all(place in self._changed for place in shown)
         with self._set(now, now - RECENT_S if is_shown else now, is_due=False):
+            yield
+
+    @contextmanager
+    def since(self, sent: float) -> Iterator[None]:
+        """Let this thread go by what is true from `sent` on, when it sent an act whose effect it asks about."""
+        with self._set(self.now(), sent, is_due=False):
             yield
 
     @contextmanager
@@ -269,10 +275,10 @@ class Facts:
         with self._lock:
             return self._read_to.get(source)
 
-    def has_read(self, canary: str) -> bool:
-        """Return whether this process has read the line of a canary, and all lines before it."""
+    def has_read(self, mark: str) -> bool:
+        """Return whether this process has read a line and all lines before it: a canary's or a token's creation."""
         with self._lock:
-            return canary in self._canaries
+            return mark in self._marks
 
     def saw(self, source: str, after: Position, batch: Batch) -> None:
         """Take in which facts the lines may change that follow `after`.
@@ -286,7 +292,9 @@ class Facts:
             self._read_to[source] = batch.position
             if batch.gaps:
                 self._drop()
-            self._canaries |= {o.subject: now for o in batch.observations if o.kind is Kind.CANARY and o.closing}
+            for o in batch.observations:
+                if o.closing and o.kind in (Kind.CANARY, Kind.TOKEN_CREATED):
+                    self._marks[o.subject if o.kind is Kind.CANARY else o.op] = now
             for change in batch.changes:
                 # a document's own place is the first
                 write = (change.op, change.places[0])
@@ -349,4 +357,4 @@ class Facts:
         self._own_writes = {write: at for write, at in self._own_writes.items() if now - at < AGE_S}
         self._changed = {place: at for place, at in self._changed.items() if now - at < AGE_S}
         self._open = {request: (at, places) for request, (at, places) in self._open.items() if now - at < AGE_S}
-        self._canaries = {canary: at for canary, at in self._canaries.items() if now - at < AGE_S}
+        self._marks = {mark: at for mark, at in self._marks.items() if now - at < AGE_S}

@@ -20,12 +20,13 @@ from hands import Mirror
 from rig import Rig
 
 from jitvault.audit.changes import places_of
-from jitvault.context import WorkerContext
+from jitvault.context import WorkerContext, new_id
 from jitvault.errors import AuditUntrusted, JitvaultError, VaultRefused
 from jitvault.sandbox.world import World
 from jitvault.stream import reading
 from jitvault.stream.kept_facts import let_facts_count
 from jitvault.stream.looking import look_through
+from jitvault.stream.own_lines import OwnLines
 from jitvault.stream.reading import canary
 from jitvault.vault.client import Vault
 from jitvault.worker.process import context_factory
@@ -314,6 +315,31 @@ def test_what_an_administrator_provisions_is_read_anew_once(scene: Scene, sent: 
         check(scene, path, sent, lambda: change(scene))
     finally:
         scene.rig.admin.delete(_POLICY)
+
+
+@pytest.mark.parametrize("changed", ["", "before it was sent", "before it is looked up"])
+def test_a_created_tokens_role_is_known_where_no_line_up_to_its_own_shows_a_change(
+    scene: Scene, sent: list[str], changed: str
+) -> None:
+    worker, op = scene.worker, new_id()
+    turn(worker, _ROLE, sent)
+    lines = OwnLines(worker)
+    # the stream has not been looked through since
+    if changed == "before it was sent":
+        _rewritten(_ROLE)(scene)
+    created = worker.tokens.create_wrapped(
+        _ROLE.rpartition("/")[2], policies=["jitvault-access-kept"], meta={}, ttl_s=60, wrap_ttl_s=60, op=op
+    )
+    try:
+        if changed == "before it is looked up":
+            _rewritten(_ROLE)(scene)
+        assert lines.creation(op)
+        before = len(sent)
+        with worker.facts.since(lines.begun):
+            worker.reader.read(_ROLE)
+        assert (_ROLE in sent[before:]) is bool(changed)
+    finally:
+        worker.tokens.revoke_accessor(created.wrapped_accessor, op=new_id())
 
 
 def test_an_engines_connection_is_read_anew_once_it_was_written_or_reset(scene: Scene, sent: list[str]) -> None:

@@ -89,7 +89,7 @@ def issue(
     )
     known = _named(worker, grant, wrapped, lines.creation(operation.op_id))
     try:
-        facts = _looked_up(worker, revision, known)
+        facts = _looked_up(worker, revision, known, lines.begun)
     except (SecurityFinding, VaultRefused, VaultUnavailable):
         # nothing says yet that what was answered is the token of that line
         _commit_created(worker, record, _named(worker, grant, wrapped, None), operation, wrapped, claim)
@@ -126,16 +126,17 @@ def _named(worker: WorkerContext, grant: GrantRow, wrapped: WrappedToken, line: 
     )
 
 
-def _looked_up(worker: WorkerContext, revision: Revision, grant: GrantRow) -> TokenFacts | None:
+def _looked_up(worker: WorkerContext, revision: Revision, grant: GrantRow, sent: float) -> TokenFacts | None:
     """Return what Vault says of the token, None where it has none of this grant.
 
-    Raises SecurityFinding where that is not what was requested.
+    `sent` is when its creation was sent at the earliest, by the clock of facts. Raises SecurityFinding where that is
+    not what was requested.
     """
     facts = worker.tokens.lookup_accessor(grant.wrapped_accessor or "")
     if facts is None or facts.meta.get("jitvault_grant") != grant.grant_id:
         return None
-    # what was read before the token was created says nothing of it
-    with worker.facts.turn():
+    # what was read before says nothing of the token, unless the lines up to its own show no change
+    with worker.facts.since(sent):
         _check_token(worker, revision, grant, facts)
     return facts
 

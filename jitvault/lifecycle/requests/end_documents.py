@@ -32,6 +32,8 @@ from jitvault.vault.interface import Entity, Stored
 
 AT_ONCE = 32
 """How many documents of people without a part in the task are read in one turn; the others follow in later turns."""
+_LINES = 2
+"""How many lines a write has at most: its request and its response."""
 _REASONS = {
     "completed": EndReason.COMPLETED,
     "operator": EndReason.OPERATOR,
@@ -105,10 +107,10 @@ def end_reasons(
     """Return the requests, with a note, of those who may end the task; none where none is new.
 
     Each entity's newest request is returned if it has a note. `recorded` says how many each signed that are in the
-    task's chain. Nothing is read where the index shows no more.
+    task's chain. Nothing is read where the index counts no more lines than these have.
     """
     seen = worker.ledger.indexed(Kept.END, task_id, [DocumentStatus.COUNTS, DocumentStatus.WAITS])
-    if all(one.news <= recorded.get(one.author, 0) for one in seen) and index_is_complete(worker, Kept.END):
+    if all(one.news <= _LINES * recorded.get(one.author, 0) for one in seen) and index_is_complete(worker, Kept.END):
         return []
     return [written.request for written in _valid_requests(worker, task_id, entitled) if written.request.note]
 
