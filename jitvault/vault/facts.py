@@ -113,7 +113,7 @@ class Facts:
 
     @contextmanager
     def since(self, sent: float) -> Iterator[None]:
-        """Let this thread go by what is true from `sent` on, when it sent an act whose effect it asks about."""
+        """Let this thread go by what is true from `sent` on, when it sent an act that it asks about."""
         with self._set(self.now(), sent, is_due=False):
             yield
 
@@ -276,7 +276,7 @@ class Facts:
             return self._read_to.get(source)
 
     def has_read(self, mark: str) -> bool:
-        """Return whether this process has read a line and all lines before it: a canary's or a token's creation."""
+        """Return whether this process has read the line of a canary or of a token's creation, and all before."""
         with self._lock:
             return mark in self._marks
 
