@@ -46,7 +46,7 @@ def test_it_stops_no_loop_of_a_worker(rig: Rig, spec: Spec, edited: str, tmp_pat
         rig.use(granted)
         # what a freeze covers is looked for among all that is held
         person("operator", "freeze", "--template", "pki-service", "--reason", "x", worker=False)
-        wait_for(lambda: "jitvault_worker_sweep_remaining" in worker.started.pool._health.metrics(), 20)
+        wait_for(lambda: "jitvault_worker_sweep_remaining" in metrics({"": worker.started.pool._health.state()}), 20)
         assert person("operator", "complete", file.stem, "--json", worker=False).json["confirmed"]
         # that it was edited is told, without those who had a part in it
         wait_for(lambda: told.exists() and edited in told.read_text(), 20)
