@@ -222,17 +222,19 @@ class _Keeper:
             assert process.connection is not None  # noqa: S101 (for the type checker)
             process.connection.shutdown(socket.SHUT_WR)
         deadline = time.monotonic() + GRACE_S
-        while self._running():
-            for process in self._running():
-                late = time.monotonic() > deadline
-                if late:
+        while running := self._running():
+            for process in running:
+                process.hear()
+                # that of one that had not begun to work says nothing
+                worked = process.state is not None
+                if (code := process.ended()) is not None:
+                    self.code = self.code or (code if worked else 0)
+                    self._forget(process)
+                elif time.monotonic() > deadline:
                     self.log.error("killed a process that did not end", process=process.number)
                     os.kill(process.pid, signal.SIGKILL)
-                process.hear()
-                code = process.ended()
-                if code is not None:
-                    # that of one that had not begun to work says nothing
-                    self.code = self.code or (code if process.state else 0)
+                    os.waitpid(process.pid, 0)
+                    self.code = self.code or 128 + signal.SIGKILL
                     self._forget(process)
             time.sleep(_POLL_S / 10)
 
