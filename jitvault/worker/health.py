@@ -183,9 +183,7 @@ def _page(path: str, states: States) -> _Page:
 
 
 def _named(states: States, whys: Callable[[State], Iterable[str]]) -> list[str]:
-    return [
-        f"process {number}: {why}" if number else why for number, state in states.items() for why in whys(state)
-    ]
+    return [f"process {number}: {why}" if number else why for number, state in states.items() for why in whys(state)]
 
 
 def _handler(states: Callable[[], States]) -> type[BaseHTTPRequestHandler]:

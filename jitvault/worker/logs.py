@@ -47,7 +47,7 @@ class _Stderr:
             self._file.flush()
 
 
-def log_to_stderr(*, as_json: bool, commands: Sequence[str] = ("bao",), **values: object) -> Log:
+def log_to_stderr(*, as_json: bool, commands: Sequence[str] = ("bao",), **values: Any) -> Log:
     """Return a logger that threads may share.
 
     Its hints name `commands`, the program of Vault or of OpenBao. Each line has `values`.

@@ -1,4 +1,4 @@
-"""The signals of a worker: SIGTERM and SIGINT end it, a second one at once, and SIGHUP has it read its files again."""
+"""Signals of a worker: SIGTERM and SIGINT end it, and SIGHUP has it read its files again."""
 
 from __future__ import annotations
 

@@ -29,6 +29,7 @@ from jitvault.stream.reading import observe
 from jitvault.vault.documents import Documents
 from jitvault.wiring import SystemClock
 from jitvault.worker import loops
+from jitvault.worker.health import metrics
 
 pytestmark = pytest.mark.usefixtures("lab")
 Spec = Callable[..., Path]

@@ -10,6 +10,8 @@ from attended import Attended, wait_for
 from commands import Quick
 from rig import Rig
 
+from jitvault.worker.health import metrics
+
 pytestmark = pytest.mark.usefixtures("lab")
 Spec = Callable[..., Path]
 ROWS = {

@@ -30,6 +30,7 @@ from jitvault.lifecycle.requests.sign import sign_grant_request, sign_submission
 from jitvault.model.spec import parse_spec
 from jitvault.sandbox.processes import free_port
 from jitvault.worker import pool
+from jitvault.worker.health import metrics
 from jitvault.worker.process import context_factory
 
 Spec = Callable[..., Path]

@@ -20,7 +20,6 @@ from stage import Stage
 from worker_process import WorkerProcess
 
 from jitvault.sandbox.processes import free_port
-from jitvault.worker import processes
 
 Spec = Callable[..., Path]
 COUNT = 2

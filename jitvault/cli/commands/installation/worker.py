@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from enum import StrEnum
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -42,7 +43,9 @@ def worker(
     ] = _DEFAULT,
     processes: Annotated[
         int,
-        typer.Option("--processes", min=1, max=_MOST, help="How many processes to run, each with all of these threads."),
+        typer.Option(
+            "--processes", min=1, max=_MOST, help="How many processes to run, each with all of these threads."
+        ),
     ] = 1,
     sweep_every: Annotated[
         str, typer.Option("--sweep-every", metavar="DURATION", help="How often to sweep, or `never`.")
@@ -98,9 +101,8 @@ def _work(plan: Plan, once: Once | None, processes: int, *, as_json: bool) -> No
         logger = log_to_stderr(as_json=as_json, commands=commands)
         if processes > 1:
             check(settings)
-            code = keep(
-                processes, plan.health, logger, lambda link: _work_as_one(settings, plan, link, commands, as_json=as_json)
-            )
+            run = partial(_work_as_one, settings, plan, commands, as_json=as_json)
+            code = keep(processes, plan.health, logger, run)
             raise typer.Exit(code)
         if once is None:
             work(settings, plan, logger)
@@ -115,7 +117,7 @@ def _work(plan: Plan, once: Once | None, processes: int, *, as_json: bool) -> No
         raise typer.Exit(error.exit_code) from None
 
 
-def _work_as_one(settings: Settings, plan: Plan, link: Link, commands: Sequence[str], *, as_json: bool) -> None:
+def _work_as_one(settings: Settings, plan: Plan, commands: Sequence[str], link: Link, *, as_json: bool) -> None:
     """Run one of several processes; its death is an event that says which."""
     logger = log_to_stderr(as_json=as_json, commands=commands, process=link.number)
     try:
