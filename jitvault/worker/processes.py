@@ -26,6 +26,7 @@ import msgspec
 
 from jitvault.backoff import doubled, jittered
 from jitvault.errors import UsageError
+from jitvault.ledger.storage.location import file_of
 from jitvault.settings import Settings
 from jitvault.worker.health import Endpoint, State, served
 from jitvault.worker.logs import Log
@@ -202,7 +203,14 @@ class _Keeper:
     def _start(self, process: _Process) -> Link | None:
         """Fork one process; return its link there, None in the keeper."""
         ours, its = socket.socketpair()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            ours.close()
+            its.close()
+            process.due_at = time.monotonic() + _LONGEST_PAUSE_S
+            self.log.error("a process cannot be started", process=process.number, why=error.strerror)
+            return None
         if pid == 0:
             # an end that a process has as well would not close with the keeper
             ours.close()
@@ -282,6 +290,12 @@ def keep(count: int, health: str | None, log: Log, run: Callable[[Link], None]) 
 
 def check(settings: Settings) -> None:
     """Raise UsageError where the settings allow one process alone."""
+    if file_of(settings.ledger.get_secret_value()) is not None:
+        raise UsageError(
+            "--processes: several processes need a ledger on PostgreSQL",
+            hint="SQLite has one writer at a time: one process does as much there. Leave out --processes, or move the "
+            "ledger to PostgreSQL: docs/operations/ledger.md.",
+        )
     if settings.worker_secret_id_wrapped_from is not None:
         raise UsageError(
             "--processes: a wrapped secret id opens once, and each process logs in by itself",

@@ -229,5 +229,8 @@ def test_one_of_them_reads_the_stream_and_another_takes_over(rig: Rig, how: sign
 def test_what_allows_one_process_alone_is_refused(rig: Rig) -> None:
     two = ("worker", "--processes", "2")
     assert "--once works in one process" in rig.cli(None, *two, "--once", code=2).stderr
+    on_sqlite = {"JITVAULT_LEDGER": str(rig.cli.home / "new.db")}
+    assert "need a ledger on PostgreSQL" in rig.cli(None, *two, code=2, extra=on_sqlite).stderr
+    assert not (rig.cli.home / "new.db").exists()
     wrapped = {"JITVAULT_WORKER_SECRET_ID_WRAPPED_FROM": "auth/approle/role/worker/secret-id"}
     assert "opens once" in rig.cli(None, *two, code=2, extra=wrapped).stderr

@@ -22,7 +22,8 @@ from jitvault.worker.logs import death, log_to_stderr
 from jitvault.worker.loop_base import Pace
 from jitvault.worker.once import PACE, Once
 from jitvault.worker.process import Plan, work
-from jitvault.worker.processes import Link, check, keep
+from jitvault.worker.processes import Link, keep
+from jitvault.worker.processes import check as check_several
 
 _DEFAULT = 4
 _MOST = 64
@@ -44,7 +45,10 @@ def worker(
     processes: Annotated[
         int,
         typer.Option(
-            "--processes", min=1, max=_MOST, help="How many processes to run, each with all of these threads."
+            "--processes",
+            min=1,
+            max=_MOST,
+            help="How many processes to run, each a whole worker. More than one need a ledger on PostgreSQL.",
         ),
     ] = 1,
     sweep_every: Annotated[
@@ -100,7 +104,7 @@ def _work(plan: Plan, once: Once | None, processes: int, *, as_json: bool) -> No
             commands = wiring.commands()
         logger = log_to_stderr(as_json=as_json, commands=commands)
         if processes > 1:
-            check(settings)
+            check_several(settings)
             run = partial(_work_as_one, settings, plan, commands, as_json=as_json)
             code = keep(processes, plan.health, logger, run)
             raise typer.Exit(code)
