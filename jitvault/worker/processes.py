@@ -209,7 +209,7 @@ class _Keeper:
             ours.close()
             its.close()
             process.due_at = time.monotonic() + _LONGEST_PAUSE_S
-            self.log.error("a process cannot be started", process=process.number, why=error.strerror)
+            self.log.warning("a process cannot be started", process=process.number, why=error.strerror)
             return None
         if pid == 0:
             # an end that a process has as well would not close with the keeper
