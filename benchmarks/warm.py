@@ -100,6 +100,8 @@ def _lived(tasks: _Tasks, worker: CountedWorker) -> Kinds:
     others = tasks.new(FIRST)
     tasks.ask(others)
     others += tasks.ask_one_by_one(ALONE)
+    # nobody may leave them unclaimed: they are held until the others end
+    tasks.unwrap(others)
     time.sleep(2 * _REST_S)
     counted("idle", 1, lambda: time.sleep(IDLE_S))
 
