@@ -36,7 +36,7 @@ class FileLog:
 
     def info(self, event: str, **values: object) -> None:
         with self.file.open("a") as file:
-            file.write(json.dumps({"event": event, **values}) + "\n")
+            file.write(json.dumps({"event": event, "logged_at": time.monotonic(), **values}) + "\n")
 
     warning = error = info
 
@@ -157,9 +157,12 @@ def test_one_that_dies_is_started_again_ever_later_while_the_other_works(kept: K
     kept.start(run)
     ended = wait_for(lambda: (found := kept.log.said("a process ended, and is started again"))[2:] and found, 15)
     assert all((said["process"], said["exit_code"]) == (2, 3) for said in ended)
-    first, second, third = (said["again_in_s"] for said in ended[:3])
-    assert first <= 1 < second <= 3 <= third <= 5
-    assert len([said for said in kept.log.said("started a process") if said["process"] == 1]) == 1
+    started = kept.log.said("started a process")
+    assert [said["process"] for said in started] == [1, 2, 2, 2]
+    # each time twice as long, give or take a quarter
+    pauses = [again["logged_at"] - end["logged_at"] for again, end in zip(started[2:], ended, strict=False)]
+    assert 0.7 < pauses[0] < 1.4 < pauses[1] < 2.7, pauses
+    assert 3 <= ended[2]["again_in_s"] <= 5
     os.kill(kept.pid, signal.SIGTERM)
     assert kept.code() == 0
 
@@ -175,6 +178,14 @@ def test_none_outlives_a_keeper_that_was_killed(kept: Kept) -> None:
     assert kept.code() == -signal.SIGKILL
     wait_for(lambda: all(map(is_gone, pids.values())))
     assert {said["process"] for said in kept.log.said("ended")} == {1, 2}
+
+
+def test_one_that_hangs_keeps_no_other_from_noticing_that_their_keeper_is_gone(kept: Kept) -> None:
+    kept.start(works(kept, deaf=True))
+    pids = all_work(kept)
+    os.kill(kept.pid, signal.SIGKILL)
+    wait_for(lambda: is_gone(pids[1]))
+    assert not is_gone(pids[2])
 
 
 def test_one_that_does_not_end_is_killed_and_the_code_says_so(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
