@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Hashable, Iterable
+from contextlib import closing
 from datetime import timedelta
 from functools import partial
 
-from jitvault.audit.source import Source
+from jitvault.audit.source import Position, Source
 from jitvault.backoff import doubled
 from jitvault.context import WorkerContext
 from jitvault.errors import JitvaultError
+from jitvault.ledger.storage.postgres import Listener
 from jitvault.model.ledger_rebuild import HINT, why_nothing_is_granted
 from jitvault.stream.reading import observe, read_on
 from jitvault.stream.status import Trust, examine
@@ -22,6 +24,7 @@ CONNECTIONS = "the senders of receivers"
 _LONGEST_REST_S = 0.1
 # how long a file may look as it did before it is opened all the same
 _LONGEST_IDLE_S = 1.0
+_REST_S = 0.05
 
 
 class Changes:
@@ -51,6 +54,30 @@ class Changes:
         self._idle[source.name] = (stamp, now)
 
 
+class Unread:
+    """Sees where the process that reads the stream for others does not: it hangs, or is about to end.
+
+    Others look once a second, and read on themselves where nobody did since their last look.
+    """
+
+    def __init__(self) -> None:
+        self._read_to: dict[str, Position] = {}
+        self._looked_at = 0.0
+
+    def is_due(self, now: float) -> bool:
+        """Return whether it is time to look again; the look begins then."""
+        if now - self._looked_at < _LONGEST_IDLE_S:
+            return False
+        self._looked_at = now
+        return True
+
+    def stays(self, source: str, position: Position) -> bool:
+        """Return whether nobody has read on since the last look, when it was at `position` as well."""
+        before = self._read_to.get(source)
+        self._read_to[source] = position
+        return before == position
+
+
 class StreamLoops(LoopBase):
     """Ingest the audit sources, and send canaries."""
 
@@ -67,7 +94,7 @@ class StreamLoops(LoopBase):
                     reader = self.hire()
                     known.add(name)
                     self.supervisor.start(f"observe {name}", partial(self._read, name, reader))
-            if observe(worker):
+            if self.is_reader() and observe(worker):
                 self.tell_news()
 
         self.every("sources", self.pace.look_around_s, look_around)
@@ -75,11 +102,16 @@ class StreamLoops(LoopBase):
     def _read(self, name: str, worker: WorkerContext) -> None:
         """Ingest the sources of this name over and over."""
         changes = Changes()
+        unread = Unread()
         idle = 0
 
         def read_all() -> None:
             nonlocal idle
             begun = time.monotonic()
+            is_reader = self.is_reader()
+            if not is_reader and not unread.is_due(begun):
+                self.supervisor.stopping.wait(_LONGEST_REST_S)
+                return
             idle += 1
             present = worker.sources.present()
             own = [source for source in present if name == (CONNECTIONS if source.passing else source.name)]
@@ -89,6 +121,8 @@ class StreamLoops(LoopBase):
             for source, stamp in sources:
                 reading = readings.get(source.name)
                 if reading is None or not reading.vouched:
+                    continue
+                if not is_reader and not unread.stays(source.name, reading.position):
                     continue
                 if read_on(worker, source):
                     idle = 0
@@ -102,6 +136,18 @@ class StreamLoops(LoopBase):
             self.supervisor.stopping.wait(min(_LONGEST_REST_S, max(rest_s, 2 * took_s)))
 
         self.every(f"observe {name}", 0, read_all)
+
+    def others(self, listener: Listener) -> None:
+        """Wake the loops that wait for lines as soon as any process has stored some."""
+
+        def look() -> None:
+            if listener.wait(self.pace.wake_s):
+                self.tell_news()
+                # each look costs the ledger something, so a busy stream is looked at less often than it is stored
+                self.supervisor.stopping.wait(_REST_S)
+
+        with closing(listener):
+            self.every("others", 0, look)
 
     def canary(self, worker: WorkerContext) -> None:
         """Send canaries, and log when the stream becomes trusted or untrusted."""
