@@ -20,8 +20,11 @@ THREADS = 4
 """How many batches are under way at once: where a target hangs, one waits for it."""
 _BATCH = 50
 _SHORTEST_S, _LONGEST_S = 0.02, 0.5
-_COLLECTED = timedelta(seconds=1)
-"""For how long what is due is collected: a batch costs a canary and two commits, whatever its size."""
+_COLLECTED, _PART_OF_STEP = timedelta(seconds=1), 20
+"""For how long what is due is collected: a batch costs a canary and two commits, whatever its size.
+
+It is a small part of the step, at whose half a renewal is due, where that is shorter.
+"""
 
 
 class Renewals:
@@ -70,4 +73,5 @@ class Renewals:
         due_at = worker.kept.next_due()
         if due_at is None:
             return _LONGEST_S
-        return min(_LONGEST_S, (due_at + _COLLECTED - worker.now()) / timedelta(seconds=1))
+        collected = min(_COLLECTED, worker.rolling_step / _PART_OF_STEP)
+        return min(_LONGEST_S, (due_at + collected - worker.now()) / timedelta(seconds=1))
