@@ -11,7 +11,8 @@ from contextlib import suppress
 
 from jitvault.context import WorkerContext, new_id
 from jitvault.errors import AuditUntrusted
-from jitvault.stream.reading import find_canary, look_on
+from jitvault.stream.looking import look_on
+from jitvault.stream.reading import find_canary
 
 # A stream that lags is not waited for: the turn then reads what it needs.
 _PATIENCE_S = 0.25

@@ -11,7 +11,6 @@ answers by itself, count for nothing. A source that was truncated or replaced ha
 
 from __future__ import annotations
 
-import math
 import socket
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -26,6 +25,7 @@ from jitvault.formats.clocks import MAX_SKEW
 from jitvault.formats.server_product import another_server
 from jitvault.ledger.model import GapKind
 from jitvault.ledger.stream.model import SourceReading
+from jitvault.stream.looking import look_through, take_in
 
 PATIENCE_S = 5.0
 # where only reading on is needed: a revocation must not wait for a stream that does not arrive
@@ -41,8 +41,6 @@ _DEVICE_ANEW_HINT = (
 _SET_UP_HINT = "Set the device up without that option: docs/operations/audit-sources.md."
 # tries, each failed because another process has read on
 _RACES = 100
-# What a busy fleet writes in some seconds, and what one process looks through in a fraction of one.
-_MOST_BYTES = 16 * 1024 * 1024
 
 
 def observe(worker: WorkerContext, *, look_around: bool = True, until: float | None = None) -> bool:
@@ -355,7 +353,7 @@ def _read_from(
             # A new segment begins here: lines with the new salt do not continue those before.
             raise WrongState("the audit device was made anew")
         # before anyone learns of these lines
-        _take_in(worker, source, position, batch)
+        take_in(worker, source, position, batch)
         seen = ledger.observe(
             source.name, batch, after=position, at=worker.now(), expected=expected, shared=worker.shared_hosts
         )
@@ -367,40 +365,6 @@ def _read_from(
     if found is not None and expected and not worker.facts.has_read(expected):
         look_through(worker, source, ledger.readings()[source.name].position)
     return found
-
-
-def look_through(worker: WorkerContext, source: Source, position: Position) -> None:
-    """Look through the lines up to `position` that another process has ingested.
-
-    What this process keeps, facts and tasks, goes by its own reading alone: the ledger's position says how far to read,
-    and nothing about what is there. Everything is dropped where lines may be missing: in another segment, and where
-    they are more than can be looked through while others wait.
-    """
-    known = worker.facts.read_to(source.name)
-    if known is None or known.epoch != position.epoch or position.offset - known.offset > _MOST_BYTES:
-        worker.facts.begin_at(source.name, position)
-    elif known.offset < position.offset:
-        look_on(worker, source, known, up_to=position.offset)
-
-
-def look_on(worker: WorkerContext, source: Source, known: Position, *, up_to: float = math.inf) -> None:
-    """Look through a source from where this process has read it to, without ingesting anything.
-
-    Reads to the present end, or to where the offset `up_to` is passed.
-    """
-    for batch in source.read(known):
-        _take_in(worker, source, known, batch)
-        known = batch.position
-        if known.offset >= up_to:
-            return
-
-
-def _take_in(worker: WorkerContext, source: Source, after: Position, batch: Batch) -> None:
-    """Let what this process keeps go by the lines after `after`, unless it has looked through them before."""
-    if worker.facts.read_to(source.name) == after:
-        # first: facts say how far was read
-        worker.kept.saw(batch.changes)
-        worker.facts.saw(source.name, after, batch)
 
 
 def _changes_devices(batch: Batch) -> bool:

@@ -42,7 +42,7 @@ class _Turn(threading.local):
 
     began = math.inf
     trigger = math.inf
-    """Minus infinity for a turn that goes by what was true when the line was written which it is for."""
+    is_due = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +82,8 @@ class Facts:
         self._written: dict[str, float] = {}
         # when the last line of a change was read
         self._changed: dict[str, float] = {}
-        # the operation ids of own writes whose content is known, and when they were sent
-        self._own_writes: dict[str, float] = {}
+        # own writes whose content is known, by operation id and place, and when they were sent
+        self._own_writes: dict[tuple[str, str], float] = {}
         # requests without a response, and when their line was read
         self._open: dict[str, tuple[float, tuple[str, ...]]] = {}
         self._read_to: dict[str, Position] = {}
@@ -102,13 +102,13 @@ class Facts:
     def turn(self, *shown: str) -> Iterator[None]:
         """Let this thread go by what is true from now on.
 
-        `shown` are the places of all documents that the turn is for. Where this process has read a line of each in the
-        last second, it has also read every line before: the turn then goes by what was true when these were written.
+        `shown` are the places of all documents that the turn is for. Where this process has lately read a line of each,
+        the turn goes by facts that were true a second ago: a canary that was sent since then serves it.
         """
         now = self.now()
         with self._lock:
-            is_shown = bool(shown) and all(now - self._changed.get(place, -math.inf) < RECENT_S for place in shown)
-        with self._set(now, -math.inf if is_shown else now):
+            is_shown = bool(shown) and all(place in self._changed for place in shown)
+        with self._set(now, now - RECENT_S if is_shown else now, is_due=False):
             yield
 
     @contextmanager
@@ -118,23 +118,24 @@ class Facts:
         What the turn is for was due then: one canary serves all turns that were due before it was sent.
         """
         turn = self._turn
-        with self._set(turn.began, min(turn.trigger, self.now() - min(late_s, RECENT_S))):
+        was_due = self.now() - min(late_s, RECENT_S)
+        with self._set(turn.began, min(turn.trigger, was_due), is_due=was_due < turn.began):
             yield
 
     @contextmanager
-    def _set(self, began: float, trigger: float) -> Iterator[None]:
+    def _set(self, began: float, trigger: float, *, is_due: bool) -> Iterator[None]:
         turn = self._turn
-        before = (turn.began, turn.trigger)
-        turn.began, turn.trigger = began, trigger
+        before = (turn.began, turn.trigger, turn.is_due)
+        turn.began, turn.trigger, turn.is_due = began, trigger, is_due
         try:
             yield
         finally:
-            turn.began, turn.trigger = before
+            turn.began, turn.trigger, turn.is_due = before
 
     @property
     def is_due(self) -> bool:
         """Whether this thread's turn goes by what was true when it was due."""
-        return -math.inf < self._turn.trigger < self._turn.began
+        return self._turn.is_due
 
     @property
     def is_covered(self) -> bool:
@@ -207,25 +208,30 @@ class Facts:
                 self._answers[key] = answer
 
     @contextmanager
-    def own_write(self, op: str) -> Iterator[Callable[[Hashable, Any, tuple[str, ...], tuple[str, ...]], None]]:
-        """Write a document under this operation id; yield what takes the answer of a read after it.
+    def own_write(
+        self, op: str, place: str
+    ) -> Iterator[Callable[[Hashable, Any, tuple[str, ...], tuple[str, ...]], None]]:
+        """Write the document of a place under an operation id; yield what takes the answer of a read after it.
 
         The write's own line does not change that answer, and any other line does. Where the block raises, nobody knows
         what is there: the write counts as anybody's.
         """
         sent = self.now()
         with self._lock:
-            self._own_writes[op] = sent
+            self._own_writes[op, place] = sent
 
         def know(key: Hashable, answer: Any, own: tuple[str, ...], places: tuple[str, ...]) -> None:
             with self._lock:
-                self._answers[key] = _Known(sent, answer, own, places, read=self.now())
+                before = self._answers.pop(key, None)
+                # of two writes or a read at the same time, nobody knows which was the last
+                if before is None or before.read < sent:
+                    self._answers[key] = _Known(sent, answer, own, places, read=self.now())
 
         try:
             yield know
         except BaseException:
             with self._lock:
-                self._own_writes.pop(op, None)
+                self._own_writes.pop((op, place), None)
             raise
 
     def _counts(self, known: _Known, now: float) -> bool:
@@ -282,12 +288,14 @@ class Facts:
                 self._drop()
             self._canaries |= {o.subject: now for o in batch.observations if o.kind is Kind.CANARY and o.closing}
             for change in batch.changes:
-                if change.op not in self._own_writes:
+                # a document's own place is the first
+                write = (change.op, change.places[0])
+                if write not in self._own_writes:
                     self._changed |= dict.fromkeys(change.places, now)
                 if change.closing:
                     self._open.pop(change.request_id, None)
                     # it has one response: others may use the same operation id
-                    self._own_writes.pop(change.op, None)
+                    self._own_writes.pop(write, None)
                 else:
                     self._open[change.request_id] = (now, change.places)
             self._forget_old(now)
@@ -338,7 +346,7 @@ class Facts:
         self._swept = now
         self._answers = {key: known for key, known in self._answers.items() if now - known.asked < AGE_S}
         self._written = {place: at for place, at in self._written.items() if now - at < AGE_S}
-        self._own_writes = {op: at for op, at in self._own_writes.items() if now - at < AGE_S}
+        self._own_writes = {write: at for write, at in self._own_writes.items() if now - at < AGE_S}
         self._changed = {place: at for place, at in self._changed.items() if now - at < AGE_S}
         self._open = {request: (at, places) for request, (at, places) in self._open.items() if now - at < AGE_S}
         self._canaries = {canary: at for canary, at in self._canaries.items() if now - at < AGE_S}

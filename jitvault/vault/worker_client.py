@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from jitvault.audit.changes import DOCUMENTS, places_of
+from jitvault.audit.changes import DOCUMENTS, document_place, places_of
 from jitvault.errors import VaultNotServing
 from jitvault.formats.secret import Secret
 from jitvault.vault.client import Bearer, Connection, Vault
@@ -41,7 +41,7 @@ class WorkerVault(Vault):
     def ask(self, path: str, body: Mapping[str, Any], *, op: str | None = None, **how: Any) -> dict[str, Any]:
         if op is None or not path.startswith(DOCUMENTS):
             return super().ask(path, body, op=op, **how)
-        with self._facts.own_write(op) as know:
+        with self._facts.own_write(op, document_place(path)) as know:
             metadata = super().ask(path, body, op=op, **how)
             # as it is read: what JSON makes of it
             answer = {"data": {"data": json.loads(json.dumps(body["data"])), "metadata": metadata}}

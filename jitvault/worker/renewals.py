@@ -21,9 +21,9 @@ THREADS = 4
 _BATCH = 50
 _SHORTEST_S, _LONGEST_S = 0.02, 0.5
 _COLLECTED, _PART_OF_STEP = timedelta(seconds=1), 20
-"""For how long what is due is collected: a batch costs a canary and two commits, whatever its size.
+"""How long to collect what is due: a batch costs a canary and two commits, whatever its size.
 
-It is a small part of the step, at whose half a renewal is due, where that is shorter.
+Half a step is left when a renewal is due, so the time is at most a twentieth of the rolling step.
 """
 
 

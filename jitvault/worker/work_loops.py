@@ -267,9 +267,10 @@ class WorkLoops(LoopBase):
         taken = ledger.take_due(now, room, besides=besides, served=rounds.served, only_held=only_held)
         tasks = {task.task_id: task for task in ledger.known_tasks(taken)}
         for task_id in taken:
-            task = tasks[task_id]
-            urgency = Urgency.HELD if task.state in LIVE_STATES else Urgency.DUE
-            if not pool.want(Job(task_id, urgency, author=task.requester, if_due=True)):
+            task = tasks.get(task_id)
+            urgency = Urgency.HELD if task is not None and task.state in LIVE_STATES else Urgency.DUE
+            requester = task.requester if task is not None else ""
+            if not pool.want(Job(task_id, urgency, author=requester, if_due=True)):
                 ledger.give_back(task_id)
         rounds.took({task.requester for task in tasks.values()})
         if only_held or len(taken) == room:

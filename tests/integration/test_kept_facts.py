@@ -25,7 +25,8 @@ from jitvault.errors import AuditUntrusted, JitvaultError, VaultRefused
 from jitvault.sandbox.world import World
 from jitvault.stream import reading
 from jitvault.stream.kept_facts import let_facts_count
-from jitvault.stream.reading import canary, look_through
+from jitvault.stream.looking import look_through
+from jitvault.stream.reading import canary
 from jitvault.vault.client import Vault
 from jitvault.worker.process import context_factory
 

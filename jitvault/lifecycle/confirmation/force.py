@@ -55,8 +55,8 @@ def _force_one(worker: WorkerContext, op: OperationRow) -> OperationRow:
 def close_without_proof(worker: WorkerContext, record: TaskRecord, claim: int, request: EndRequest) -> None:
     """Close the task without proof; its signed receipt says so.
 
-    Nothing is done while Vault has a credential of the task. A closed task stays in every list and
-    report as `unverified`.
+    Nothing is done while Vault has a credential of the task. A closed task stays in every list and report as
+    `unverified`.
     """
     if _is_any_left(record):
         return

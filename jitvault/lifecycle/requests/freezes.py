@@ -63,7 +63,7 @@ def freezes_covering_seen(person: Person, asked: DecisionInput) -> list[dict[str
 def tripwire_freeze(ledger: Ledger) -> list[dict[str, Any]]:
     """Return the freeze of everything by a tripwire, if there is one."""
     tripped = ledger.freeze()
-    return [_of_everything("tripwire", tripped.at, tripped.reason, tripped.line)] if tripped else []
+    return [_freeze_as_json("tripwire", tripped.at, tripped.reason, tripped.line)] if tripped else []
 
 
 def freezes_of_everything(ledger: Ledger) -> list[dict[str, Any]]:
@@ -73,7 +73,7 @@ def freezes_of_everything(ledger: Ledger) -> list[dict[str, Any]]:
     """
     since = ledger.recovering()
     why = "nothing is granted before `jitvault ledger recover` has rebuilt the ledger"
-    return [*([_of_everything("recovery", since, why)] if since else []), *tripwire_freeze(ledger)]
+    return [*([_freeze_as_json("recovery", since, why)] if since else []), *tripwire_freeze(ledger)]
 
 
 def freezes_seen_by_person(person: Person) -> list[dict[str, Any]]:
@@ -100,13 +100,13 @@ def _statements(documents: Documents, entity: str, own: str) -> Iterator[FreezeS
 
 def signed_freeze(statement: FreezeStatement) -> dict[str, Any]:
     """Return an operator's freeze as `{kind, scope, by, at, reason, line}`."""
-    return _of_everything("operator", statement.at, statement.reason) | {
+    return _freeze_as_json("operator", statement.at, statement.reason) | {
         "scope": statement.scope.as_json(),
         "by": statement.by,
     }
 
 
-def _of_everything(kind: str, at: datetime, reason: str, line: str | None = None) -> dict[str, Any]:
+def _freeze_as_json(kind: str, at: datetime, reason: str, line: str | None = None) -> dict[str, Any]:
     return {"kind": kind, "scope": {}, "by": None, "at": rfc3339(at), "reason": reason, "line": line}
 
 
