@@ -17,6 +17,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from tempfile import TemporaryFile
 from threading import Event, Thread
@@ -58,8 +59,9 @@ class Link:
         """Set `stopping` once the keeper ends this process, or is gone itself."""
 
         def wait() -> None:
-            # nothing is ever sent here: what comes is the end
-            self._connection.recv(1)
+            # nothing is ever sent here: what comes is the end, or an error where the keeper had not read all
+            with suppress(OSError):
+                self._connection.recv(1)
             stopping.set()
 
         Thread(target=wait, name="keeper", daemon=True).start()

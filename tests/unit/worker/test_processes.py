@@ -180,6 +180,18 @@ def test_none_outlives_a_keeper_that_was_killed(kept: Kept) -> None:
     assert {said["process"] for said in kept.log.said("ended")} == {1, 2}
 
 
+def test_none_outlives_a_keeper_that_had_not_read_their_reports(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "_REPORT_S", 0.0)
+    kept.start(works(kept))
+    pids = all_work(kept)
+    os.kill(kept.pid, signal.SIGSTOP)
+    time.sleep(0.3)
+    # the system then tells the others of an error, and not of an end
+    os.kill(kept.pid, signal.SIGKILL)
+    assert kept.code() == -signal.SIGKILL
+    wait_for(lambda: all(map(is_gone, pids.values())))
+
+
 def test_one_that_hangs_keeps_no_other_from_noticing_that_their_keeper_is_gone(kept: Kept) -> None:
     kept.start(works(kept, deaf=True))
     pids = all_work(kept)
