@@ -8,7 +8,7 @@ from contextlib import closing
 from datetime import timedelta
 from functools import partial
 
-from jitvault.audit.source import Position, Source
+from jitvault.audit.source import Source
 from jitvault.backoff import doubled
 from jitvault.context import WorkerContext
 from jitvault.errors import JitvaultError
@@ -54,30 +54,6 @@ class Changes:
         self._idle[source.name] = (stamp, now)
 
 
-class Unread:
-    """Sees where the process that reads the stream for others does not: it hangs, or is about to end.
-
-    Others look once a second, and read on themselves where nobody did since their last look.
-    """
-
-    def __init__(self) -> None:
-        self._read_to: dict[str, Position] = {}
-        self._looked_at = 0.0
-
-    def is_due(self, now: float) -> bool:
-        """Return whether it is time to look again; the look begins then."""
-        if now - self._looked_at < _LONGEST_IDLE_S:
-            return False
-        self._looked_at = now
-        return True
-
-    def stays(self, source: str, position: Position) -> bool:
-        """Return whether nobody has read on since the last look, when it was at `position` as well."""
-        before = self._read_to.get(source)
-        self._read_to[source] = position
-        return before == position
-
-
 class StreamLoops(LoopBase):
     """Ingest the audit sources, and send canaries."""
 
@@ -102,14 +78,12 @@ class StreamLoops(LoopBase):
     def _read(self, name: str, worker: WorkerContext) -> None:
         """Ingest the sources of this name over and over."""
         changes = Changes()
-        unread = Unread()
         idle = 0
 
         def read_all() -> None:
             nonlocal idle
             begun = time.monotonic()
-            is_reader = self.is_reader()
-            if not is_reader and not unread.is_due(begun):
+            if not self.is_reader():
                 self.supervisor.stopping.wait(_LONGEST_REST_S)
                 return
             idle += 1
@@ -121,8 +95,6 @@ class StreamLoops(LoopBase):
             for source, stamp in sources:
                 reading = readings.get(source.name)
                 if reading is None or not reading.vouched:
-                    continue
-                if not is_reader and not unread.stays(source.name, reading.position):
                     continue
                 if read_on(worker, source):
                     idle = 0

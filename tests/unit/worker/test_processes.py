@@ -15,14 +15,12 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from jitvault.audit.source import Position
 from jitvault.errors import UsageError
 from jitvault.settings import Settings
-from jitvault.worker import processes, stream_loops
+from jitvault.worker import processes
 from jitvault.worker.health import State
 from jitvault.worker.processes import Link, keep
 from jitvault.worker.signals import handled
-from jitvault.worker.stream_loops import Unread
 
 Run = Callable[[Link], None]
 
@@ -271,14 +269,6 @@ def test_a_second_signal_counts_and_not_one_after_a_death() -> None:
         assert not told
         os.kill(os.getpid(), signal.SIGTERM)
         assert told == [signal.SIGTERM]
-
-
-def test_others_read_only_what_nobody_has_read_for_a_second() -> None:
-    unread, here, there = Unread(), Position("a", 1, 0), Position("a", 2, 0)
-    assert unread.is_due(100.0) and not unread.is_due(100.0 + stream_loops._LONGEST_IDLE_S / 2)
-    assert unread.is_due(100.0 + stream_loops._LONGEST_IDLE_S)
-    assert not unread.stays("a", here) and unread.stays("a", here)
-    assert not unread.stays("a", there) and not unread.stays("b", there)
 
 
 @pytest.mark.parametrize(
