@@ -157,10 +157,11 @@ def test_one_that_dies_is_started_again_ever_later_while_the_other_works(kept: K
     assert all((said["process"], said["exit_code"]) == (2, 3) for said in ended)
     started = kept.log.said("started a process")
     assert [said["process"] for said in started] == [1, 2, 2, 2]
-    # each time twice as long, give or take a quarter
+    # each time twice as long, give or take a quarter; a busy machine may take longer than it says
+    first, second, third = (said["again_in_s"] for said in ended)
+    assert first == 1 and second == 2 and 3 <= third <= 5
     pauses = [again["logged_at"] - end["logged_at"] for again, end in zip(started[2:], ended, strict=False)]
-    assert 0.7 < pauses[0] < 1.4 < pauses[1] < 2.7, pauses
-    assert 3 <= ended[2]["again_in_s"] <= 5
+    assert pauses[0] > 0.7 and pauses[1] > 1.4, pauses
     os.kill(kept.pid, signal.SIGTERM)
     assert kept.code() == 0
 
