@@ -108,6 +108,8 @@ def works(kept: Kept, *, deaf: bool = False) -> Run:
 
     def attend(link: Link, stopping: Event) -> None:
         link.watch(stopping)
+        link.report(State)
+        kept.log.info("works", process=link.number)
         while not stopping.wait(0.02) or (deaf and link.number == 2):
             link.report(State)
             if link.is_reader():
@@ -117,9 +119,9 @@ def works(kept: Kept, *, deaf: bool = False) -> Run:
 
 
 def all_work(kept: Kept) -> dict[int, int]:
-    # the second is started once the first one works, and so is seen by its keeper
+    # the second is started once the first one works
     wait_for(lambda: len(kept.pids()) == 2)
-    time.sleep(0.3)
+    wait_for(lambda: len(kept.log.said("works")) == len(kept.log.said("started a process")))
     return kept.pids()
 
 
