@@ -108,6 +108,21 @@ def test_news_that_another_process_stored_is_heard_at_once_and_nothing_is_lost_w
     there.close()
 
 
+def test_a_connection_that_a_pooler_made_listen_keeps_no_announcement(shelf: Shelf) -> None:
+    ledger = Ledger(opened(shelf.new(), create=False))
+    store = ledger._db.store
+    with store.engine.connect() as connection:
+        connection.exec_driver_sql("LISTEN jitvault")
+        connection.commit()
+        driver = connection.connection.driver_connection
+        for _ in range(3):
+            connection.exec_driver_sql("SELECT pg_notify('jitvault', '')")
+            connection.commit()
+        assert driver is not None and not driver._notifies_backlog
+        connection.invalidate()
+    ledger.close()
+
+
 def test_a_ledger_moves_from_sqlite_to_postgresql_with_what_it_holds(
     world: World, variables: dict[str, str], tmp_path: Path, spec: Callable[..., Path], shelf: Shelf
 ) -> None:

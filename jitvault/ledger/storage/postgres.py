@@ -255,7 +255,9 @@ class Listener:
             ready, _, _ = select.select([driver.pgconn.socket], [], [], within_s)
             if ready:
                 # all that came, since one look is about all of it
-                list(driver.notifies(timeout=0))
+                driver.pgconn.consume_input()
+                while driver.pgconn.notifies() is not None:
+                    pass
             return bool(ready)
         except (DBAPIError, PoolTimeout, _driver_error()):
             self.close()
@@ -309,6 +311,12 @@ def _is_lost(error: Exception) -> bool:
 
 def _on_connect(connection: Any, _record: object) -> None:
     connection.adapters.register_dumper(str, _text_dumper())
+    # psycopg keeps announcements for ever until they are asked for, and behind a pooler any connection may hear them
+    connection.add_notify_handler(_forget)
+
+
+def _forget(_announcement: object) -> None:
+    """Keep nothing of what another process announced."""
 
 
 @cache
