@@ -78,7 +78,7 @@ soak-state: $(STAMP)
 	SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -n 0 -s -o timeout=0 \
 	  tests/integration/test_state_machine.py tests/integration/vaults_form/test_state_machine_again.py
 
-# two workers and FLEET_TASKS tasks on PostgreSQL; every FLEET_KILL_SECONDS one worker is killed: about 10 minutes
+# two workers of two processes and FLEET_TASKS tasks on PostgreSQL; every FLEET_KILL_SECONDS a process is killed
 FLEET_TASKS ?= 1000
 FLEET_KILL_SECONDS ?= 5
 fleet: $(STAMP)

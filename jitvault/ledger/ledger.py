@@ -31,6 +31,7 @@ from jitvault.ledger.retention import RetentionQueries
 from jitvault.ledger.rows import get
 from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.database import Database
+from jitvault.ledger.storage.postgres import Listener
 from jitvault.ledger.stream import ingest as stream
 from jitvault.ledger.stream import task_trail as trail
 from jitvault.ledger.stream.alarms import FreezeQueries
@@ -105,6 +106,10 @@ class Ledger(
     def mark(self) -> Hashable | None:
         """Return what every commit to the ledger changes; None where that is not known. Raises nothing."""
         return self._db.mark()
+
+    def listener(self) -> Listener | None:
+        """Return what hears of new lines of the stream, whichever process read them; None on SQLite."""
+        return self._db.listener()
 
     # -- changing a task ----------------------------------------------------------------------------
 

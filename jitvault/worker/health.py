@@ -10,19 +10,47 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from io import BytesIO
 from ipaddress import ip_address
 from threading import Lock
 from typing import Any
+
+import msgspec
 
 from jitvault.errors import UsageError
 from jitvault.worker.supervisor import Supervisor
 
 SILENT_S = 60.0
 """A loop that has not reported for so long hangs, in seconds."""
-_REQUEST_S, _POLL_S = 5.0, 0.2
+_REQUEST_S, _POLL_S = 0.2, 0.2
+_REQUEST_BYTES = 65_536
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """One value of the metrics; `labels` and `value` are written as Prometheus reads them."""
+
+    name: str
+    kind: str
+    value: str
+    labels: str = ""
+
+
+class State(msgspec.Struct, frozen=True):
+    """How one process of a worker is at a moment."""
+
+    trouble: Sequence[str] = ()
+    """Why it is not alive; empty while it is."""
+    unready: Sequence[str] = ()
+    """Why it grants and confirms nothing; empty while ready."""
+    frozen: Sequence[str] = ()
+    samples: Sequence[Sample] = ()
+
+
+States = Mapping[str, State]
+"""The processes of one worker by their numbers. The only process of a worker has an empty one."""
 
 
 @dataclass
@@ -68,24 +96,47 @@ class Health:
         lacks = [f"the worker's token lacks {right}" for right in self.lacking or ()]
         return [*self.trouble(), *filter(None, [self.why_not_trusted, self.why_not_granting]), *untried, *lacks]
 
-    def metrics(self) -> str:
-        """Return all values in the Prometheus text format, version 0.0.4."""
+    def state(self) -> State:
+        """Return how this process is now."""
         with self._lock:
             values, counted = dict(self._values), dict(self._counted)
-        values |= {"up": 0 if self.trouble() else 1, "ready": 0 if self.unready() else 1}
-        lines = [
-            f"# TYPE jitvault_worker_{name} gauge\njitvault_worker_{name} {value:g}" for name, value in values.items()
-        ]
-        for name in sorted({name for name, _ in counted}):
-            lines.append(f"# TYPE jitvault_worker_{name}_total counter")
-            for (of, labels), n in sorted(counted.items()):
-                if of == name:
-                    shown = ",".join(f"{key}={json.dumps(value)}" for key, value in labels)
-                    lines.append(f"jitvault_worker_{name}_total{'{' + shown + '}' if shown else ''} {n}")
-        return "\n".join(lines) + "\n"
+        trouble, unready = self.trouble(), self.unready()
+        values |= {"up": 0 if trouble else 1, "ready": 0 if unready else 1}
+        samples = [Sample(name, "gauge", f"{value:g}") for name, value in values.items()]
+        for (name, labels), n in sorted(counted.items()):
+            shown = ",".join(f"{key}={json.dumps(value)}" for key, value in labels)
+            samples.append(Sample(f"{name}_total", "counter", str(n), shown))
+        return State(trouble, unready, list(self.frozen), samples)
 
 
-def served(health: Health, where: str) -> ThreadingHTTPServer:
+def metrics(states: States) -> str:
+    """Return the values of all processes in the Prometheus text format, version 0.0.4."""
+    kinds = dict[str, str]()
+    lines = dict[str, list[str]]()
+    for number, state in states.items():
+        for sample in state.samples:
+            whose = f"process={json.dumps(number)}" if number else ""
+            labels = ",".join(filter(None, [whose, sample.labels]))
+            name = f"jitvault_worker_{sample.name}"
+            kinds[name] = sample.kind
+            lines.setdefault(name, []).append(f"{name}{'{' + labels + '}' if labels else ''} {sample.value}")
+    texts = [line for name, kind in kinds.items() for line in (f"# TYPE {name} {kind}", *lines[name])]
+    return "".join(f"{text}\n" for text in texts)
+
+
+class Endpoint(HTTPServer):
+    """Answers one request after the other, in one thread.
+
+    Nobody who sends slowly, or nothing, keeps others waiting: a request is what has arrived after 0.2 s.
+    """
+
+    timeout = _POLL_S
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a client that went away."""
+
+
+def served(states: Callable[[], States], where: str) -> Endpoint:
     """Return an endpoint at HOST:PORT, which has to be on loopback.
 
     `serve` answers its requests. Raises UsageError.
@@ -99,15 +150,13 @@ def served(health: Health, where: str) -> ThreadingHTTPServer:
     if not address.is_loopback or not 0 <= number < 2**16:
         raise UsageError("--health: expected an address on loopback", hint="Use a proxy to serve it to other hosts.")
     try:
-        return ThreadingHTTPServer((str(address), number), _handler(health))
+        return Endpoint((str(address), number), _handler(states))
     except OSError as error:
         raise UsageError(f"--health {where}: cannot listen there: {error.strerror}") from None
 
 
-def serve(endpoint: ThreadingHTTPServer, supervisor: Supervisor) -> None:
+def serve(endpoint: Endpoint, supervisor: Supervisor) -> None:
     """Answer requests until the worker ends."""
-    endpoint.timeout = _POLL_S
-    endpoint.daemon_threads = True
     with endpoint:
         while not supervisor.stopping.is_set():
             supervisor.beat("health")
@@ -118,22 +167,35 @@ _Page = tuple[int, str, str]
 """Status, content type, text."""
 
 
-def _handler(health: Health) -> type[BaseHTTPRequestHandler]:
-    def state(why: list[str], **more: list[str]) -> _Page:
-        return (503 if why else 200), "application/json", json.dumps({"ok": not why, "why": why, **more}) + "\n"
+def _page(path: str, states: States) -> _Page:
+    """Return a page about all processes: they are well if each is."""
+    if path == "/metrics":
+        return 200, "text/plain; version=0.0.4", metrics(states)
+    more = {}
+    if path == "/healthz":
+        whys = _named(states, lambda state: state.trouble)
+    elif path == "/readyz":
+        whys = _named(states, lambda state: state.unready)
+        more = {"frozen": list(dict.fromkeys(what for state in states.values() for what in state.frozen))}
+    else:
+        return 404, "text/plain", "healthz, readyz or metrics\n"
+    return (503 if whys else 200), "application/json", json.dumps({"ok": not whys, "why": whys, **more}) + "\n"
 
-    pages: dict[str, Callable[[], _Page]] = {
-        "/healthz": lambda: state(health.trouble()),
-        "/readyz": lambda: state(health.unready(), frozen=list(health.frozen)),
-        "/metrics": lambda: (200, "text/plain; version=0.0.4", health.metrics()),
-    }
 
+def _named(states: States, whys: Callable[[State], Iterable[str]]) -> list[str]:
+    return [f"process {number}: {why}" if number else why for number, state in states.items() for why in whys(state)]
+
+
+def _handler(states: Callable[[], States]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         timeout = _REQUEST_S
 
+        def setup(self) -> None:
+            super().setup()
+            self.rfile = BytesIO(self.connection.recv(_REQUEST_BYTES))
+
         def do_GET(self) -> None:
-            page = pages.get(self.path)
-            status, kind, text = page() if page else (404, "text/plain", "healthz, readyz or metrics\n")
+            status, kind, text = _page(self.path, states())
             body = text.encode()
             self.send_response(status)
             self.send_header("Content-Type", kind)

@@ -47,10 +47,10 @@ class _Stderr:
             self._file.flush()
 
 
-def log_to_stderr(*, as_json: bool, commands: Sequence[str] = ("bao",)) -> Log:
+def log_to_stderr(*, as_json: bool, commands: Sequence[str] = ("bao",), **values: Any) -> Log:
     """Return a logger that threads may share.
 
-    Its hints name `vault_command`, the program of Vault or of OpenBao.
+    Its hints name `commands`, the program of Vault or of OpenBao. Each line has `values`.
     """
     shape: Any = (
         structlog.processors.JSONRenderer()
@@ -68,6 +68,7 @@ def log_to_stderr(*, as_json: bool, commands: Sequence[str] = ("bao",)) -> Log:
         ],
         wrapper_class=structlog.BoundLogger,
         cache_logger_on_first_use=True,
+        **values,
     )
     return logger
 

@@ -65,6 +65,8 @@ class LoopBase:
     gate: AuthorRate = field(default_factory=lambda: AuthorRate(per_minute=1200))
     news: Event = field(default_factory=Event)
     lines: Event = field(default_factory=Event)
+    is_reader: Callable[[], bool] = lambda: True
+    """Whether this process reads the audit stream continuously; of several processes of one worker one does."""
 
     def tell_news(self) -> None:
         """Wake the loops that wait for lines."""

@@ -64,6 +64,8 @@ class Loops(StreamLoops, WorkLoops):
         for run in loops:
             self.supervisor.start(run.__name__, partial(run, self.hire()))
         self.supervisor.start("notices", self.notices)
+        if (listener := self.hire().ledger.listener()) is not None:
+            self.supervisor.start("others", partial(self.others, listener))
 
     def targets(self, worker: WorkerContext) -> None:
         """Start two loops for each probe.

@@ -7,14 +7,10 @@ second SIGTERM ends it at once. On SIGHUP templates and policies are read again.
 
 from __future__ import annotations
 
-import os
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from threading import Event
-from types import FrameType
 
 from jitvault.context import WorkerContext
 from jitvault.errors import JitvaultError, LedgerUnavailable
@@ -28,7 +24,9 @@ from jitvault.worker.logs import Log
 from jitvault.worker.loop_base import Pace
 from jitvault.worker.loops import Loops
 from jitvault.worker.pool import Pool
+from jitvault.worker.processes import Link
 from jitvault.worker.renewals import Renewals
+from jitvault.worker.signals import handled
 from jitvault.worker.supervisor import Supervisor
 from jitvault.worker.task_queue import Job, TaskQueue, Urgency
 
@@ -45,7 +43,7 @@ class Plan:
     """How a worker runs.
 
     `hands` tasks are handled at once, and `may_hang` more that take long. `health` is the address of the health
-    endpoint.
+    endpoint. `link` is to the keeper of this process, if it is one of several.
     """
 
     hands: int = 4
@@ -53,6 +51,7 @@ class Plan:
     health: str | None = None
     pace: Pace = field(default_factory=Pace)
     fix: bool = False
+    link: Link | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +111,7 @@ def start(settings: Settings, supervisor: Supervisor, plan: Plan, log: Log) -> S
     Raises JitvaultError before the first loop where Vault, the ledger or the settings do not allow it.
     """
     health = Health(supervisor)
-    endpoint = served(health, plan.health) if plan.health else None
+    endpoint = served(lambda: {"": health.state()}, plan.health) if plan.health else None
     wiring = Wiring(settings, supervisor.stopping.is_set)
     # without the worker's identity nothing is made: an empty ledger would be found by every later command
     _ = wiring.login
@@ -125,6 +124,8 @@ def start(settings: Settings, supervisor: Supervisor, plan: Plan, log: Log) -> S
     gate = AuthorRate(settings.requests_per_minute)
     notifier = wiring.teller
     loops = Loops(supervisor, new_context, pool, health, log, notifier, plan.pace, plan.fix, settings.retention, gate)
+    if plan.link is not None:
+        loops.is_reader = plan.link.is_reader
     if endpoint is not None:
         supervisor.start("health", lambda: serve(endpoint, supervisor))
     pool.start()
@@ -150,12 +151,16 @@ def work(settings: Settings, plan: Plan, log: Log, goes_on: Callable[[Started], 
     Raises JitvaultError when a loop dies, with its reason.
     """
     supervisor = Supervisor()
-    with _signals(supervisor.stopping) as reload:
+    with handled(supervisor.stopping) as reload:
+        if plan.link is not None:
+            plan.link.watch(supervisor.stopping)
         started = start(settings, supervisor, plan, log)
         while goes_on(started) and not supervisor.stopping.wait(_POLL_S):
             if reload.is_set():
                 reload.clear()
                 started.reload()
+            if plan.link is not None:
+                plan.link.report(started.loops.health.state)
         supervisor.stopping.set()
         log.info("ending")
         unfinished = supervisor.join(GRACE_S)
@@ -179,27 +184,3 @@ def context_factory(wiring: Wiring, answer_s: int | None = None) -> Callable[[],
         return replace(worker, mode=replace(worker.mode, is_daemon=True))
 
     return hire
-
-
-@contextmanager
-def _signals(stopping: Event) -> Iterator[Event]:
-    """Handle signals inside the block; yield the event that SIGHUP sets."""
-    reload = Event()
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        if stopping.is_set():
-            # at once: nothing is in memory alone, and the next start continues from the ledger
-            os._exit(128 + number)
-        stopping.set()
-
-    handlers = {
-        signal.SIGTERM: stop,
-        signal.SIGINT: stop,
-        signal.SIGHUP: lambda *_: reload.set(),
-    }
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    try:
-        yield reload
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Hashable, Iterable
+from contextlib import closing
 from datetime import timedelta
 from functools import partial
 
@@ -11,6 +12,7 @@ from jitvault.audit.source import Source
 from jitvault.backoff import doubled
 from jitvault.context import WorkerContext
 from jitvault.errors import JitvaultError
+from jitvault.ledger.storage.postgres import Listener
 from jitvault.model.ledger_rebuild import HINT, why_nothing_is_granted
 from jitvault.stream.reading import observe, read_on
 from jitvault.stream.status import Trust, examine
@@ -22,6 +24,7 @@ CONNECTIONS = "the senders of receivers"
 _LONGEST_REST_S = 0.1
 # how long a file may look as it did before it is opened all the same
 _LONGEST_IDLE_S = 1.0
+_REST_S = 0.05
 
 
 class Changes:
@@ -67,7 +70,7 @@ class StreamLoops(LoopBase):
                     reader = self.hire()
                     known.add(name)
                     self.supervisor.start(f"observe {name}", partial(self._read, name, reader))
-            if observe(worker):
+            if self.is_reader() and observe(worker):
                 self.tell_news()
 
         self.every("sources", self.pace.look_around_s, look_around)
@@ -80,6 +83,9 @@ class StreamLoops(LoopBase):
         def read_all() -> None:
             nonlocal idle
             begun = time.monotonic()
+            if not self.is_reader():
+                self.supervisor.stopping.wait(_LONGEST_REST_S)
+                return
             idle += 1
             present = worker.sources.present()
             own = [source for source in present if name == (CONNECTIONS if source.passing else source.name)]
@@ -102,6 +108,18 @@ class StreamLoops(LoopBase):
             self.supervisor.stopping.wait(min(_LONGEST_REST_S, max(rest_s, 2 * took_s)))
 
         self.every(f"observe {name}", 0, read_all)
+
+    def others(self, listener: Listener) -> None:
+        """Wake the loops that wait for lines as soon as any process has stored some."""
+
+        def look() -> None:
+            if listener.wait(self.pace.wake_s):
+                self.tell_news()
+                # each look costs the ledger something, so a busy stream is looked at less often than it is stored
+                self.supervisor.stopping.wait(_REST_S)
+
+        with closing(listener):
+            self.every("others", 0, look)
 
     def canary(self, worker: WorkerContext) -> None:
         """Send canaries, and log when the stream becomes trusted or untrusted."""

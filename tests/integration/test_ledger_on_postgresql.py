@@ -7,20 +7,28 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import test_crash
+from attended import wait_for
 from commands import EXAMPLE, without_limits
 from ledgers import Shelf, address, ask, new_place, shelf_of
 from rig import Rig, own_rig
 from test_crash import test_a_grant_that_dies_anywhere_ends_in_one_token  # noqa: F401 - run here once more
 from test_two_at_once import test_four_processes_grant_ten_tasks_on_one_ledger  # noqa: F401
 
+from jitvault.ledger.ledger import Ledger
+from jitvault.ledger.storage.database import opened
 from jitvault.model.event_chain import chain_problems
 from jitvault.sandbox.world import World, env
 
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+LISTENING = "pg_stat_activity WHERE datname = current_database() AND query = 'LISTEN jitvault'"
 TWO_WORKERS = Path(__file__).parent / "due_worker.py"
 
 
@@ -69,6 +77,50 @@ def test_two_workers_share_what_is_due_and_deliver_each_once(rig: Rig, spec: Cal
         assert [event.kind for event in found.events].count("delivered") == 1
         assert chain_problems(found.events, head=found.task.head) == []
         assert found.findings == ()
+
+
+def test_news_that_another_process_stored_is_heard_at_once_and_nothing_is_lost_with_the_connection(
+    shelf: Shelf,
+) -> None:
+    place = shelf.new()
+    here, there = (Ledger(opened(place, create=False)) for _ in range(2))
+    listener = here.listener()
+    assert listener is not None
+    # what was committed before it listened may be news
+    assert listener.wait(0) and not listener.wait(0.1)
+    there.record_session("hmac", NOW)
+    assert not listener.wait(0.2)
+    begun = time.monotonic()
+    with ThreadPoolExecutor() as pool:
+        pool.submit(lambda: (time.sleep(0.2), there.start_segments("a gap", NOW)))
+        assert listener.wait(10) and time.monotonic() - begun < 2
+    assert not listener.wait(0.1)
+    ask(place, f"SELECT pg_terminate_backend(pid) FROM {LISTENING}")
+    # what is committed while nobody listens was not heard: there may be some
+    assert listener.wait(1)
+    wait_for(lambda: not listener.wait(0.1))
+    there.start_segments("a gap", NOW)
+    assert listener.wait(5)
+    listener.close()
+    # the connection is nobody's any more
+    wait_for(lambda: ask(place, f"SELECT count(*) FROM {LISTENING}")[0] == [(0,)])
+    here.close()
+    there.close()
+
+
+def test_a_connection_that_a_pooler_made_listen_keeps_no_announcement(shelf: Shelf) -> None:
+    ledger = Ledger(opened(shelf.new(), create=False))
+    store = ledger._db.store
+    with store.engine.connect() as connection:
+        connection.exec_driver_sql("LISTEN jitvault")
+        connection.commit()
+        driver = connection.connection.driver_connection
+        for _ in range(3):
+            connection.exec_driver_sql("SELECT pg_notify('jitvault', '')")
+            connection.commit()
+        assert driver is not None and not driver._notifies_backlog
+        connection.invalidate()
+    ledger.close()
 
 
 def test_a_ledger_moves_from_sqlite_to_postgresql_with_what_it_holds(

@@ -29,6 +29,7 @@ from jitvault.stream.reading import observe
 from jitvault.vault.documents import Documents
 from jitvault.wiring import SystemClock
 from jitvault.worker import loops
+from jitvault.worker.health import metrics
 
 pytestmark = pytest.mark.usefixtures("lab")
 Spec = Callable[..., Path]
@@ -351,7 +352,7 @@ def test_it_is_a_loop_of_the_worker_that_lives_without_the_right_to_it(
             rig.admin.write(policy, {"policy": text})
             wait_for(lambda: not is_published(rig, file.stem))
             wait_for(lambda: working.log.all_of("removed what was published of sealed tasks"))
-            wait_for(lambda: "jitvault_worker_removed_total 1" in working.started.pool._health.metrics())
+            wait_for(lambda: "jitvault_worker_removed_total 1" in metrics({"": working.started.pool._health.state()}))
     finally:
         rig.admin.write(policy, {"policy": text})
 

@@ -10,6 +10,8 @@ from attended import Attended, wait_for
 from commands import Quick
 from rig import Rig
 
+from jitvault.worker.health import metrics
+
 pytestmark = pytest.mark.usefixtures("lab")
 Spec = Callable[..., Path]
 ROWS = {
@@ -46,7 +48,7 @@ def test_it_stops_no_loop_of_a_worker(rig: Rig, spec: Spec, edited: str, tmp_pat
         rig.use(granted)
         # what a freeze covers is looked for among all that is held
         person("operator", "freeze", "--template", "pki-service", "--reason", "x", worker=False)
-        wait_for(lambda: "jitvault_worker_sweep_remaining" in worker.started.pool._health.metrics(), 20)
+        wait_for(lambda: "jitvault_worker_sweep_remaining" in metrics({"": worker.started.pool._health.state()}), 20)
         assert person("operator", "complete", file.stem, "--json", worker=False).json["confirmed"]
         # that it was edited is told, without those who had a part in it
         wait_for(lambda: told.exists() and edited in told.read_text(), 20)

@@ -30,6 +30,7 @@ from jitvault.lifecycle.requests.sign import sign_grant_request, sign_submission
 from jitvault.model.spec import parse_spec
 from jitvault.sandbox.processes import free_port
 from jitvault.worker import pool
+from jitvault.worker.health import metrics
 from jitvault.worker.process import context_factory
 
 Spec = Callable[..., Path]
@@ -245,7 +246,7 @@ def test_an_end_that_goes_on_failing_is_told_once_with_its_reason(rig: Rig, pers
             person("operator", "complete", file.stem, "--wait", "0", code=13, worker=False)
             (told,) = wait_for(lambda: worker.log.all_of("the end of a task is not proven yet"), 40)
             assert told["task"] == file.stem and "cannot be dropped" in told["why"]
-            assert "jitvault_worker_ends_unproven_total 1\n" in worker.started.pool._health.metrics()
+            assert "jitvault_worker_ends_unproven_total 1\n" in metrics({"": worker.started.pool._health.state()})
         finally:
             target.execute(sql.SQL("DROP SCHEMA {}").format(schema))
         wait_for(lambda: rig.state(file.stem) in ("confirmed", "sealed"), 60)

@@ -15,7 +15,7 @@ from jitvault.errors import LedgerFull, LedgerUnavailable, MissingLedger, OlderR
 from jitvault.ledger.storage import postgres, sqlite
 from jitvault.ledger.storage.dialect import Store, take_time
 from jitvault.ledger.storage.location import path_of
-from jitvault.ledger.storage.postgres import PostgresStore
+from jitvault.ledger.storage.postgres import Listener, PostgresStore
 from jitvault.ledger.storage.sqlite import SqliteStore
 from jitvault.model import rules_generation as generation
 
@@ -66,6 +66,10 @@ class Database:
     def mark(self) -> Hashable | None:
         """Return what every commit changes; see `Store.mark`."""
         return self.store.mark()
+
+    def listener(self) -> Listener | None:
+        """Return what hears of commits of news; None where the database announces none."""
+        return self.store.listener() if isinstance(self.store, PostgresStore) else None
 
     def close(self) -> None:
         """Close idle connections. A later use opens new ones."""

@@ -37,6 +37,7 @@ _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 1.0
 # the ledger's own number among the advisory locks of the database
 _LOCK = 0x6A69_7476
+_CHANNEL = "jitvault"
 # serialization failure, deadlock, and a row that another transaction inserted after this one found it missing
 _RETRIED = frozenset({"40001", "40P01", "23505"})
 _LOCK_TIMEOUT = "55P03"
@@ -99,6 +100,10 @@ class PostgresStore:
     def _connected_for_marks(self) -> Connection:
         return self.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
 
+    def listener(self) -> Listener:
+        """Return what hears of the commits that ran alone, of all processes."""
+        return Listener(self._connected_for_marks)
+
     # -- writing ---------------------------------------------------------------------------------------
 
     def write(self, unit: Callable[[Connection], T], *, alone: bool) -> T:
@@ -119,8 +124,10 @@ class PostgresStore:
             time.sleep(jittered(doubled(_FIRST_PAUSE_S, tries, _LONGEST_PAUSE_S)))
 
     def _written(self, unit: Callable[[Connection], T], *, alone: bool) -> T:
-        kind = "pg_advisory_xact_lock" if alone else "pg_advisory_xact_lock_shared"
-        first = text(f"SELECT {kind}({_LOCK}), pg_current_xact_id()::text")
+        number_of_this = "pg_current_xact_id()::text"
+        first = text(f"SELECT pg_advisory_xact_lock_shared({_LOCK}), {number_of_this}")
+        if alone:
+            first = text(f"SELECT pg_advisory_xact_lock({_LOCK}), {number_of_this}, pg_notify('{_CHANNEL}', '')")
         with self.engine.connect() as connection:
             number: str = connection.execute(first).one()[1]
             value = unit(connection)
@@ -223,6 +230,56 @@ class PostgresStore:
         return refusal(login)
 
 
+class Listener:
+    """Hears of announced commits, on a connection of its own. For one thread.
+
+    `connect` opens a connection in which each statement is a transaction of its own.
+    """
+
+    def __init__(self, connect: Callable[[], Connection]) -> None:
+        self._connect = connect
+        self._connection: Connection | None = None
+
+    def wait(self, within_s: float) -> bool:
+        """Wait for a commit; return whether there was one, or may have been one.
+
+        That is so where nothing can be heard: after `within_s` then. Raises nothing.
+        """
+        try:
+            if self._connection is None:
+                self._connection = self._connect()
+                self._connection.exec_driver_sql(f"LISTEN {_CHANNEL}")
+                # what was committed before was not heard
+                return True
+            driver: Any = self._connection.connection.driver_connection
+            ready, _, _ = select.select([driver.pgconn.socket], [], [], within_s)
+            if ready:
+                # all that came, since one look is about all of it
+                driver.pgconn.consume_input()
+                while driver.pgconn.notifies() is not None:
+                    pass
+            return bool(ready)
+        except (DBAPIError, PoolTimeout, _driver_error()):
+            self.close()
+            time.sleep(within_s)
+            return True
+
+    def close(self) -> None:
+        """Close the connection."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            # another user of the pool must not hear
+            connection.invalidate()
+            connection.close()
+
+
+@cache
+def _driver_error() -> type[Exception]:
+    from psycopg import Error
+
+    return Error
+
+
 def checked(url: URL) -> URL:
     """Return the URL, with nothing changed.
 
@@ -254,6 +311,12 @@ def _is_lost(error: Exception) -> bool:
 
 def _on_connect(connection: Any, _record: object) -> None:
     connection.adapters.register_dumper(str, _text_dumper())
+    # psycopg keeps announcements for ever until they are asked for, and behind a pooler any connection may hear them
+    connection.add_notify_handler(_forget)
+
+
+def _forget(_announcement: object) -> None:
+    """Keep nothing of what another process announced."""
 
 
 @cache

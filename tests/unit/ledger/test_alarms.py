@@ -13,7 +13,7 @@ from jitvault.ledger.ledger import Ledger
 from jitvault.ledger.model import Closing
 from jitvault.ledger.storage import schema
 from jitvault.worker.alarms import Alarms
-from jitvault.worker.health import Health
+from jitvault.worker.health import Health, metrics
 from jitvault.worker.supervisor import Supervisor
 
 
@@ -58,11 +58,11 @@ def test_each_finding_is_an_event_at_its_level_once_and_is_counted(ledger: Ledge
     told.take()
     alarms.look()
     assert told.take() == []
-    assert 'jitvault_worker_findings_total{rule="after_end"} 1\n' in health.metrics()
-    assert "jitvault_worker_findings_open 3\n" in health.metrics()
+    assert 'jitvault_worker_findings_total{rule="after_end"} 1\n' in metrics({"": health.state()})
+    assert "jitvault_worker_findings_open 3\n" in metrics({"": health.state()})
     ledger.close_findings("e-agent", Closing("ines", "e-ines", "looked into", NOW))
     alarms.look()
-    assert "jitvault_worker_findings_open 3\n" not in health.metrics()
+    assert "jitvault_worker_findings_open 3\n" not in metrics({"": health.state()})
 
 
 def test_a_finding_that_is_committed_after_one_with_a_higher_number_is_told(ledger: Ledger) -> None:
@@ -90,7 +90,7 @@ def test_a_freeze_is_an_event_and_named_by_a_worker_that_stays_ready(ledger: Led
     alarms.look()
     assert told.take() == [("error", "finding"), ("error", "frozen")]
     assert health.unready() == [] and [text[:11] for text in health.frozen] == ["everything:"]
-    assert "jitvault_worker_frozen 1\n" in health.metrics()
+    assert "jitvault_worker_frozen 1\n" in metrics({"": health.state()})
     alarms.look()
     assert told.take() == []
     ledger.lift_freezes("an exercise", NOW)
@@ -98,4 +98,4 @@ def test_a_freeze_is_an_event_and_named_by_a_worker_that_stays_ready(ledger: Led
     alarms.look()
     assert told.take() == [("warning", "frozen"), ("info", "a freeze was lifted")]
     assert "rebuilt" in health.frozen[0]
-    assert 'jitvault_worker_freezes_total{kind="tripwire"} 1\n' in health.metrics()
+    assert 'jitvault_worker_freezes_total{kind="tripwire"} 1\n' in metrics({"": health.state()})

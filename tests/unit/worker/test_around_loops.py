@@ -17,7 +17,7 @@ import pytest
 from jitvault.errors import AuditMissing, JitvaultError, NotConfirmed, ProbeUnusable, UsageError
 from jitvault.formats.secret import Secret
 from jitvault.worker import health as health_module
-from jitvault.worker.health import Health, serve, served
+from jitvault.worker.health import Health, metrics, serve, served
 from jitvault.worker.logs import log_to_stderr
 from jitvault.worker.loop_base import Pace
 from jitvault.worker.loops import Loops
@@ -111,7 +111,7 @@ def test_a_log_whose_disk_is_full_or_whose_reader_is_gone_raises_nothing(monkeyp
 def health() -> Iterator[tuple[Health, int]]:
     supervisor = Supervisor()
     found = Health(supervisor)
-    endpoint = served(found, "127.0.0.1:0")
+    endpoint = served(lambda: {"": found.state()}, "127.0.0.1:0")
     supervisor.start("health", lambda: serve(endpoint, supervisor))
     yield found, endpoint.server_port
     supervisor.stopping.set()
@@ -161,7 +161,7 @@ def test_a_loop_that_says_nothing_is_told(health: tuple[Health, int], monkeypatc
 @pytest.mark.parametrize("where", ["0.0.0.0:9200", "10.1.2.3:80", "localhost:80", "127.0.0.1", "127.0.0.1:99999", ":1"])
 def test_health_is_shown_on_loopback_alone(where: str) -> None:
     with pytest.raises(UsageError, match="--health"):
-        served(Health(Supervisor()), where)
+        served(dict, where)
 
 
 # -- a probe that cannot ask its target ----------------------------------------------------------------------------
@@ -197,4 +197,4 @@ def test_a_probe_that_is_not_let_in_is_an_event_once_for_each_reason_and_is_coun
         ("error", "a probe cannot ask its target", "refused"),
         ("info", "a probe can ask its target again", None),
     ]
-    assert 'jitvault_worker_probe_failures_total{probe="postgres"} 4\n' in health.metrics()
+    assert 'jitvault_worker_probe_failures_total{probe="postgres"} 4\n' in metrics({"": health.state()})

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from enum import StrEnum
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from jitvault.cli.options import duration
-from jitvault.errors import InvalidInput, JitvaultError
+from jitvault.errors import InvalidInput, JitvaultError, UsageError
 from jitvault.formats.time_window import parse_seconds
 from jitvault.memory_protection import keep_private
-from jitvault.settings import load
+from jitvault.settings import Settings, load
 from jitvault.wiring import Wiring
 from jitvault.worker.logs import death, log_to_stderr
 from jitvault.worker.loop_base import Pace
 from jitvault.worker.once import PACE, Once
 from jitvault.worker.process import Plan, work
+from jitvault.worker.processes import Link, keep
+from jitvault.worker.processes import check as check_several
 
 _DEFAULT = 4
 _MOST = 64
@@ -35,6 +40,14 @@ def worker(
         int,
         typer.Option(min=1, max=_MOST, help="How many more tasks may wait for a target that hangs."),
     ] = _DEFAULT,
+    processes: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=_MOST,
+            help="How many processes to run, each a whole worker. More than one need a ledger on PostgreSQL.",
+        ),
+    ] = 1,
     sweep_every: Annotated[str, typer.Option(metavar="DURATION", help="How often to sweep, or `never`.")] = "1h",
     fix: Annotated[
         bool, typer.Option("--fix", help="Let sweeps revoke what belongs to no task, instead of only reporting it.")
@@ -59,22 +72,30 @@ def worker(
 
     Example: jitvault worker --concurrency 8 --health 127.0.0.1:8080
     """
+    if once and processes > 1:
+        raise UsageError("--once works in one process", hint="Leave out --processes, or --once.")
     # before anything secret is read
     # a worker lives long: what Python finds early is memory that it does not keep (`main` has it search seldom)
     gc.set_threshold(700, 10, 10)
     keep_private()
     pace = PACE if once else Pace(sweep_s=_sweep_s(sweep_every))
     plan = Plan(hands=concurrency, may_hang=slow_slots, health=health, pace=pace, fix=fix)
-    _work(plan, Once(wait) if once else None, as_json=log is LogFormat.JSON)
+    _work(plan, Once(wait) if once else None, processes, as_json=log is LogFormat.JSON)
 
 
-def _work(plan: Plan, once: Once | None, *, as_json: bool) -> None:
+def _work(plan: Plan, once: Once | None, processes: int, *, as_json: bool) -> None:
     """Run the worker; in a JSON log its death is the last event."""
     logger = log_to_stderr(as_json=as_json)
     try:
         settings = load()
         with closing(Wiring(settings)) as wiring:
-            logger = log_to_stderr(as_json=as_json, commands=wiring.commands())
+            commands = wiring.commands()
+        logger = log_to_stderr(as_json=as_json, commands=commands)
+        if processes > 1:
+            check_several(settings)
+            run = partial(_work_as_one, settings, plan, commands, as_json=as_json)
+            code = keep(processes, plan.health, logger, run)
+            raise typer.Exit(code)
         if once is None:
             work(settings, plan, logger)
         else:
@@ -84,6 +105,16 @@ def _work(plan: Plan, once: Once | None, *, as_json: bool) -> None:
         if not as_json:
             raise
         # whoever collects the log reads events alone, and most of all this one
+        logger.error("died", **death(error))  # noqa: TRY400 - the reason is told, and no traceback
+        raise typer.Exit(error.exit_code) from None
+
+
+def _work_as_one(settings: Settings, plan: Plan, commands: Sequence[str], link: Link, *, as_json: bool) -> None:
+    """Run one of several processes; its death is an event that says which."""
+    logger = log_to_stderr(as_json=as_json, commands=commands, process=link.number)
+    try:
+        work(settings, replace(plan, health=None, link=link), logger)
+    except JitvaultError as error:
         logger.error("died", **death(error))  # noqa: TRY400 - the reason is told, and no traceback
         raise typer.Exit(error.exit_code) from None
 
