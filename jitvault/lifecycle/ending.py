@@ -42,7 +42,7 @@ _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 1.6
 _QUIET_WAITS = 3
 """How often one call of `advance` waits for the quiet second of check 7."""
-_JUST_NOW = 3 * QUIET
+_JUST_NOW = 10 * QUIET
 _SKEW = timedelta(seconds=5)
 """How far this host's clock and Vault's may differ where it is only guessed whether the settle window is over."""
 

@@ -16,6 +16,7 @@ from jitvault.ledger.documents.index import DocumentStatus, Indexed, Listing
 from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.database import Database
 from jitvault.ledger.storage.dialect import batches, upsert
+from jitvault.model.states import State
 
 _DOC, _LISTED = schema.documents.c, schema.listings.c
 _UNREAD = _DOC.news > _DOC.read
@@ -24,10 +25,10 @@ _INDEXED = select(schema.documents).where(
     _DOC.kind == bindparam("kind"), _UNREAD | _DOC.standing.in_(bindparam("standings", expanding=True))
 )
 _INDEXED_ABOUT = _INDEXED.where(_DOC.about == bindparam("about"))
-_UNREAD_OF_OPEN = (
+_UNREAD_OF_UNPROVEN = (
     select(schema.documents)
     .join_from(schema.tasks, schema.documents, _DOC.about == schema.tasks.c.task_id)
-    .where(schema.IS_OPEN, _UNREAD, _DOC.kind == bindparam("kind"))
+    .where(schema.IS_OPEN, schema.tasks.c.state != State.CONFIRMED, _UNREAD, _DOC.kind == bindparam("kind"))
     .order_by(_DOC.about, _DOC.author)
 )
 # A freeze in force stays in the index when its document is gone: it has to be lifted.
@@ -62,10 +63,10 @@ class DocumentQueries:
                 rows = connection.execute(_INDEXED_ABOUT, {**asked, "about": about}).all()
         return [_indexed(row) for row in rows]
 
-    def unread_of_open(self, kind: Kept) -> list[Indexed]:
-        """Return the unread documents about open tasks."""
+    def unread_of_unproven(self, kind: Kept) -> list[Indexed]:
+        """Return the unread documents about tasks whose end is not proven: no other task changes by one."""
         with self._db.read() as connection:
-            rows = connection.execute(_UNREAD_OF_OPEN, {"kind": kind}).all()
+            rows = connection.execute(_UNREAD_OF_UNPROVEN, {"kind": kind}).all()
         return [_indexed(row) for row in rows]
 
     def keep_read(self, documents: Sequence[Indexed]) -> None:

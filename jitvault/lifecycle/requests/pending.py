@@ -161,7 +161,7 @@ class Backlog:
             self._list(author, again=again)
         forget_authors(worker, Kept.END, authors)
         worker.ledger.keep_listing(Kept.END, before.gaps_now, begun)
-        return self._written(worker.ledger.unread_of_open(Kept.END))
+        return self._written(worker.ledger.unread_of_unproven(Kept.END))
 
     def list_author(self, author: str) -> tuple[list[WorkItem], list[str]]:
         """List the documents of one author.
@@ -171,7 +171,7 @@ class Backlog:
         worker = self._worker
         about = {*self._list(author, again=False)}
         about |= {name.rstrip("/") for name in worker.documents.names(f"{DECISIONS}{author}/")}
-        unread = [one for one in worker.ledger.unread_of_open(Kept.END) if one.author == author]
+        unread = [one for one in worker.ledger.unread_of_unproven(Kept.END) if one.author == author]
         return self._written(unread), [task for task in worker.ledger.ungranted() if task in about]
 
     def _written(self, unread: Sequence[Indexed]) -> list[WorkItem]:

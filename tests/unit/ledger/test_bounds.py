@@ -189,4 +189,4 @@ def test_the_end_of_what_holds_access_by_a_party_to_it_is_always_stored_and_no_o
         ("e-req", "held"),
         ("e-req", "pending"),
     ]
-    assert len(ledger.unread_of_open(Kept.END)) == 4
+    assert len(ledger.unread_of_unproven(Kept.END)) == 4

@@ -99,12 +99,14 @@ def test_a_document_is_found_again_by_its_path() -> None:
         assert indexed_path(path) is None
 
 
-def test_what_nobody_has_read_is_found_by_the_tasks_that_are_not_over(ledger: Ledger) -> None:
+def test_what_nobody_has_read_is_found_by_the_tasks_whose_end_is_not_proven(ledger: Ledger) -> None:
     make(ledger)
-    make(ledger, "over")
-    change(ledger, Change("cancelled", state=State.CANCELLED), "over")
-    for n, task in enumerate(("t-1", "over", "unknown")):
+    for task, states in {"over": (State.CANCELLED,), "proven": (State.ISSUING, State.ENDING, State.CONFIRMED)}.items():
+        make(ledger, task)
+        for state in states:
+            change(ledger, Change(state.value, state=state), task)
+    for n, task in enumerate(("t-1", "over", "proven", "unknown")):
         written(ledger, n, path_of(Kept.END, "e-1", task))
-    assert [(one.author, one.about) for one in ledger.unread_of_open(Kept.END)] == [("e-1", "t-1")]
+    assert [(one.author, one.about) for one in ledger.unread_of_unproven(Kept.END)] == [("e-1", "t-1")]
     ledger.keep_read([replace(only(ledger), read=1, standing=DocumentStatus.VOID)])
-    assert ledger.unread_of_open(Kept.END) == ledger.unread_of_open(Kept.FREEZE) == []
+    assert ledger.unread_of_unproven(Kept.END) == ledger.unread_of_unproven(Kept.FREEZE) == []
