@@ -50,7 +50,7 @@ class OwnLines:
         if line is not None:
             with suppress(AuditUntrusted):
                 look_to_end(self._worker)
-            if self._worker.facts.has_read(op):
+            if self._worker.facts.has_read(line.line):
                 self._worker.facts.reached(self.begun, ingested=False)
         return line
 

@@ -87,7 +87,7 @@ class Facts:
         # requests without a response, and when their line was read
         self._open: dict[str, tuple[float, tuple[str, ...]]] = {}
         self._read_to: dict[str, Position] = {}
-        # the HMACs of canaries and the operations of created tokens whose lines were read, and when
+        # the HMACs of canaries and the lines of created tokens that were read, and when
         self._marks: dict[str, float] = {}
         # when the newest canary was sent up to which lines were read, and were ingested as well
         self._reached = self._ingested = -math.inf
@@ -276,7 +276,7 @@ class Facts:
             return self._read_to.get(source)
 
     def has_read(self, mark: str) -> bool:
-        """Return whether this process has read the line of a canary or of a token's creation, and all before."""
+        """Return whether the line was read of a canary, by its HMAC, or of a token's creation, and all before."""
         with self._lock:
             return mark in self._marks
 
@@ -294,7 +294,7 @@ class Facts:
                 self._drop()
             for o in batch.observations:
                 if o.closing and o.kind in (Kind.CANARY, Kind.TOKEN_CREATED):
-                    self._marks[o.subject if o.kind is Kind.CANARY else o.op] = now
+                    self._marks[o.subject if o.kind is Kind.CANARY else o.line] = now
             for change in batch.changes:
                 # a document's own place is the first
                 write = (change.op, change.places[0])

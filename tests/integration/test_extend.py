@@ -56,6 +56,17 @@ def test_within_the_roles_cap_the_same_token_lives_on(rig: Rig, spec: Spec) -> N
     assert (row["extended_s"], row["ends_at"]) == (420, told["ends_at"])
 
 
+def test_the_turn_that_finds_a_token_unwrapped_answers_a_request_for_more_time(rig: Rig, spec: Spec) -> None:
+    file = spec(window="5m")
+    rig.use(rig.granted(file))
+    before = ends_at(rig, file.stem)
+    rig.cli("operator", "extend", file.stem, "--for", "7m", "--reason", "slow", "--wait", "0", worker=False, code=13)
+    assert rig.state(file.stem) == "issued"
+    rig.turn(file.stem)
+    assert (rig.state(file.stem), ends_at(rig, file.stem)) == ("active", before + timedelta(minutes=7))
+    rig("operator", "complete", file.stem)
+
+
 def test_past_the_roles_cap_the_next_token_comes_after_the_old_one_is_proven_dead(rig: Rig, spec: Spec) -> None:
     file = spec()
     held = rig.active(file)

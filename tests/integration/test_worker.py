@@ -7,8 +7,6 @@ import json
 import os
 import signal
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import psycopg
 import pytest
 from attended import Attended, wait_for
 from commands import PEOPLE, Quick, without_limits
+from endpoints import get
 from go_between import Fate
 from psycopg import sql
 from rig import Rig
@@ -46,14 +45,6 @@ def rig(stage: Stage, tmp_path: Path) -> Iterator[Rig]:
 def person(rig: Rig) -> Quick:
     """The commands of people with a Vault token alone: `person("operator", "grant", …, worker=False)`."""
     return Quick(rig.cli.variables, rig.cli.home)
-
-
-def get(port: int, page: str) -> tuple[int, str]:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{page}", timeout=5) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
 
 
 def test_the_story_with_vault_tokens_alone_beside_a_worker(rig: Rig, person: Quick, spec: Spec) -> None:

@@ -6,13 +6,12 @@ import json
 import os
 import sys
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
 import pytest
+from endpoints import get
 
 from jitvault.errors import AuditMissing, JitvaultError, NotConfirmed, ProbeUnusable, UsageError
 from jitvault.formats.secret import Secret
@@ -118,43 +117,35 @@ def health() -> Iterator[tuple[Health, int]]:
     assert supervisor.join(5) == []
 
 
-def get(port: int, page: str) -> tuple[int, str]:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{page}", timeout=5) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-
-
 def test_it_lives_before_it_is_ready_and_is_ready_once_the_stream_is_trusted(health: tuple[Health, int]) -> None:
     found, port = health
-    assert get(port, "/healthz")[0] == 200 and get(port, "/readyz")[0] == 503
+    assert get(port, "healthz")[0] == 200 and get(port, "readyz")[0] == 503
     found.why_not_trusted = None
-    assert "rights were not tried yet" in get(port, "/readyz")[1]
+    assert "rights were not tried yet" in get(port, "readyz")[1]
     found.lacking, found.why_not_granting = [], "the ledger was lost"
-    assert get(port, "/readyz") == (503, '{"ok": false, "why": ["the ledger was lost"], "frozen": []}\n')
+    assert get(port, "readyz") == (503, '{"ok": false, "why": ["the ledger was lost"], "frozen": []}\n')
     found.why_not_granting = None
-    assert get(port, "/readyz") == (200, '{"ok": true, "why": [], "frozen": []}\n')
+    assert get(port, "readyz") == (200, '{"ok": true, "why": [], "frozen": []}\n')
     found.lacking = ["update sys/leases/revoke/a/*"]
-    assert get(port, "/readyz")[0] == 503 and "lacks update sys/leases/revoke/a/*" in get(port, "/readyz")[1]
+    assert get(port, "readyz")[0] == 503 and "lacks update sys/leases/revoke/a/*" in get(port, "readyz")[1]
     found.lacking = []
     found.frozen = ["everything: a token was stolen"]
-    assert get(port, "/readyz") == (200, '{"ok": true, "why": [], "frozen": ["everything: a token was stolen"]}\n')
+    assert get(port, "readyz") == (200, '{"ok": true, "why": [], "frozen": ["everything: a token was stolen"]}\n')
     found.count("failures", kind="VaultBusy")
     found.count("failures", kind="VaultBusy")
     found.set("tasks_waiting", 3)
-    text = get(port, "/metrics")[1]
+    text = get(port, "metrics")[1]
     assert (
         'jitvault_worker_failures_total{kind="VaultBusy"} 2\n' in text and "jitvault_worker_tasks_waiting 3\n" in text
     )
-    assert "jitvault_worker_ready 1\n" in text and get(port, "/else")[0] == 404
+    assert "jitvault_worker_ready 1\n" in text and get(port, "else")[0] == 404
 
 
 def test_a_loop_that_says_nothing_is_told(health: tuple[Health, int], monkeypatch: pytest.MonkeyPatch) -> None:
     found, port = health
     found.supervisor.beat("reads")
     monkeypatch.setattr(health_module, "SILENT_S", -1.0)
-    code, text = get(port, "/healthz")
+    code, text = get(port, "healthz")
     assert code == 503 and "the loop reads says nothing" in text
 
 
