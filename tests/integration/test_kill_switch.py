@@ -33,12 +33,14 @@ from jitvault.kill_switch.threads import ThreadContext
 from jitvault.ledger.model import Change, OpState
 from jitvault.ledger.task_queries import TaskQueries
 from jitvault.lifecycle import advance as advancing
+from jitvault.lifecycle import ending
 from jitvault.lifecycle.requests.sign import sign_end
 from jitvault.lifecycle.revocation.phases import PhasedRevocation
 from jitvault.model.event_bodies import EndCause
 from jitvault.model.kinds import EventKind
 from jitvault.model.states import PROVEN, EndReason, State, Verdict
 from jitvault.operations import DONE, new_operation, record_answer
+from jitvault.stream.reading import observe
 
 pytestmark = pytest.mark.usefixtures("lab", "hurried")
 Spec = Callable[..., Path]
@@ -489,6 +491,28 @@ def test_each_credential_is_revoked_once(rig: Rig, spec: Spec) -> None:
     # the lease is known
     rig("operator", "status", file.stem)
     rig("operator", "revoke", "--agent", "research-agent", "--reason", "it was stolen", "--yes")
+    kinds = [op.kind for op in rig.record(file.stem).operations if op.kind.startswith("revoke")]
+    assert sorted(kinds) == ["revoke_lease", "revoke_token"], rig.record(file.stem).operations
+
+
+def test_what_vault_revoked_is_only_looked_up_by_who_proves_it_later(
+    rig: Rig, spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(*_: object) -> None:
+        raise RuntimeError("here the worker died")
+
+    file = spec()
+    rig.active(file)
+    rig("operator", "status", file.stem)
+    rig.cli("operator", "revoke", file.stem, "--reason", "it was stolen", "--wait", "0", code=13, worker=False)
+    worker = rig.wiring().worker
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError):
+        patch.setattr(advancing, "confirm_or_retry", dies)
+        advancing.advance(worker, file.stem, hint=rig.entity("operator"))
+    # the lines of the revocations are read before somebody comes, some time later
+    observe(worker)
+    monkeypatch.setattr(ending, "_JUST_NOW", timedelta(0))
+    assert rig("operator", "complete", file.stem).json["confirmed"]
     kinds = [op.kind for op in rig.record(file.stem).operations if op.kind.startswith("revoke")]
     assert sorted(kinds) == ["revoke_lease", "revoke_token"], rig.record(file.stem).operations
 

@@ -17,7 +17,8 @@ from typing import Self
 
 from jitvault.context import WorkerContext
 from jitvault.errors import AuditUntrusted, OutcomeUnknown, VaultBusy, VaultRefused, WaitTimedOut
-from jitvault.ledger.model import Change, GrantRow, OperationRow, OpState, Row, TaskRecord
+from jitvault.ledger.model import Change, GrantRow, LeaseRow, OperationRow, OpState, Row, TaskRecord
+from jitvault.lifecycle.record.renewals import expiry_at_end
 from jitvault.lifecycle.revocation import credential as handles
 from jitvault.lifecycle.revocation.credential import CredentialHandle, RevocationResult
 from jitvault.lifecycle.revocation.results import ResultRecorder, Verdicts, queue_in_vault
@@ -155,13 +156,20 @@ class Revocation:
         for handle in doomed:
             kind = OperationKind(f"revoke_{handle.kind}")
             self._ops[handle.subject] = new_operation(self._worker, kind, handle.subject, task_id=task_id)
-            requested.append(replace(handle.row, verdict=Verdict.REVOKE_REQUESTED))
+            requested.append(self._requested(handle.row))
         ops = tuple(self._ops.values())
         change = _ending(self._worker, self._why) if self._why else Change(EventKind.REVOKE_INTENDED)
         change = replace(change, rows=(*requested, *ops))
         self._results.record = self._worker.ledger.change(self.record, change, claim=self._claim, at=self._worker.now())
         self._is_intended = True
         self._results.since = change.fields.get("ending_at") or self._results.since
+
+    def _requested(self, row: GrantRow | LeaseRow) -> GrantRow | LeaseRow:
+        """Return a credential as it is once its revocation is intended: it is not renewed any more."""
+        if isinstance(row, LeaseRow):
+            return replace(row, verdict=Verdict.REVOKE_REQUESTED)
+        expires_at = expiry_at_end(row, self.record.operations, self._worker.settle_window)
+        return replace(row, verdict=Verdict.REVOKE_REQUESTED, expires_at=expires_at)
 
     def _revoke(self, handle: CredentialHandle) -> CredentialHandle:
         """Revoke one credential; return it with the verdict that Vault reports."""
