@@ -1,7 +1,7 @@
 """How many active tasks one worker keeps alive at a rolling TTL of two minutes.
 
 KEEP_TASKS=10000 is the whole of it, which lasts as long as that many grants do and some minutes more; `make
-bench-keep` says so.
+bench-keep` says so. With KEEP_TRIALS=1 the tasks then go through what `benchmarks/keep_trials.py` does to them.
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ from pathlib import Path
 
 from sqlalchemy import select
 
+from benchmarks.keep_trials import lost, tried
 from benchmarks.latency import working
 from benchmarks.measure import Figure, Process
 from benchmarks.people import Pair, People, task_of
 from benchmarks.scene import Scene, scene
 from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.database import opened
-from jitvault.vault.client import Connection, Vault
 
 TASKS = int(os.environ.get("KEEP_TASKS", "1500"))
 LEASES = int(os.environ.get("KEEP_LEASES", "0"))
 """How many PostgreSQL leases each of the tasks has: each is renewed with its token."""
+TRIALS = os.environ.get("KEEP_TRIALS") == "1"
 TTL_S = 120
 PEOPLE = 8
 LATE, MEMORY_MB = 0.8, 300
@@ -54,13 +55,14 @@ def run(directory: Path) -> list[Figure]:
             time.sleep(_HELD_S)
         memory = worker.peak_mb
         kept = _kept(world, names)
-        gone = _gone(world)
+        expired = lost(world, names)
+        trials = tried(world, names, process, TTL_S) if TRIALS else []
     renewals = sum(at >= begun for at in kept.answered)
     said = f"{len(names):,} active tasks, {LEASES} leases each, {len(kept.shares):,} renewals in their tokens' lives"
     per = max(1, renewals)
     return [
         Figure("keep_tasks", len(names), "tasks", f"granted in {granted_s:.0f} s", better="higher", bar=TASKS),
-        Figure("keep_expired", kept.ended + gone, "tasks", said, bar=0),
+        Figure("keep_expired", expired, "tasks", said, bar=0),
         Figure("keep_late_share", _percentile(kept.shares, 0.999), "of TTL", f"p99.9 of {said}", bar=LATE),
         Figure("keep_median_share", _percentile(kept.shares, 0.5), "of TTL", said),
         Figure("keep_memory_mb", memory, "MB", "the worker's most", bar=MEMORY_MB),
@@ -68,6 +70,7 @@ def run(directory: Path) -> list[Figure]:
         Figure("keep_cpu_ms", worker.used_s * 1000 / per, "ms", f"the worker's, of {renewals:,} renewals"),
         Figure("keep_server_cpu_ms", server.used_s * 1000 / per, "ms", f"OpenBao's, of {renewals:,} renewals"),
         Figure("keep_cpu_share", worker.used_s / _HELD_S, "cores", "the worker's, while it is watched"),
+        *trials,
     ]
 
 
@@ -102,24 +105,21 @@ def _granted(world: Scene) -> tuple[list[str], float]:
 class Kept:
     """What the ledger says of the renewals. `shares`: how much of its life each token had had at each of them."""
 
-    ended: int = 0
     shares: list[float] = field(default_factory=list)
     answered: list[float] = field(default_factory=list)
 
 
 def _kept(world: Scene, names: list[str]) -> Kept:
     database = opened(world.variables["JITVAULT_LEDGER"], create=False)
-    task, grant, op = schema.tasks.c, schema.grants.c, schema.operations.c
+    grant, op = schema.grants.c, schema.operations.c
     renewals = select(op.task_id, op.sent_at, op.answered_at).where(op.kind == "renew_token").order_by(op.sent_at)
-    kept, known = Kept(), set(names)
+    kept = Kept()
     sent: dict[str, list[tuple[datetime, datetime | None]]] = defaultdict(list)
     with database.read() as connection:
         now = datetime.now().astimezone()
-        states = connection.execute(select(task.task_id, task.state)).all()
         issued = {row.task_id: row.issued_at for row in connection.execute(select(grant.task_id, grant.issued_at))}
         for task_id, sent_at, answered_at in connection.execute(renewals):
             sent[task_id].append((sent_at, answered_at))
-    kept.ended = sum(state != "active" for task_id, state in states if task_id in known)
     for task_id in names:
         last = issued[task_id]
         assert last is not None
@@ -131,17 +131,6 @@ def _kept(world: Scene, names: list[str]) -> Kept:
         # of what is overdue at the end
         kept.shares += [share] if (share := (now - last) / timedelta(seconds=TTL_S)) > LATE else []
     return kept
-
-
-def _gone(world: Scene) -> int:
-    """How many tokens of tasks that the ledger holds for active Vault does not have."""
-    database = opened(world.variables["JITVAULT_LEDGER"], create=False)
-    grant, task = schema.grants.c, schema.tasks.c
-    query = select(grant.wrapped_accessor).join(schema.tasks, task.task_id == grant.task_id)
-    with database.read() as connection:
-        held = set(connection.execute(query.where(task.state == "active")).scalars())
-    admin = Vault(Connection(world.world.address), world.world.admin_token)
-    return len(held.difference(admin.list("auth/token/accessors")))
 
 
 def _percentile(values: list[float], share: float) -> float:
