@@ -33,7 +33,7 @@ from jitvault.worker.process import Plan, context_factory
 
 Spec = Callable[..., Path]
 SECONDS = float(os.environ.get("SHADOW_SECONDS", "10"))
-STEP_S = 2
+STEP_S = 5
 TOKEN_ROLE = "auth/token/roles/jitvault-15m"
 
 
