@@ -17,7 +17,7 @@ from typing import Self
 
 from jitvault.context import WorkerContext
 from jitvault.errors import AuditUntrusted, OutcomeUnknown, VaultBusy, VaultRefused, WaitTimedOut
-from jitvault.ledger.model import Change, GrantRow, LeaseRow, OperationRow, OpState, Row, TaskRecord
+from jitvault.ledger.model import Change, GrantRow, OperationRow, OpState, Row, TaskRecord
 from jitvault.lifecycle.record.renewals import expiry_at_end
 from jitvault.lifecycle.revocation import credential as handles
 from jitvault.lifecycle.revocation.credential import CredentialHandle, RevocationResult
