@@ -6,14 +6,13 @@ expired rests on the chain alone. The audit lines of the renewals are named afte
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from jitvault.context import WorkerContext
 from jitvault.formats.clocks import MAX_SKEW
 from jitvault.ledger.model import GrantRow, OperationRow, OpState, TaskRecord
 from jitvault.model.event_bodies import RenewIntended, said
-from jitvault.model.kinds import OperationKind
 
 _ROOM = 5
 """For how many steps the latest expiry of a token is committed ahead; each step is renewed at its half.
@@ -39,14 +38,13 @@ def expiry_to_commit(worker: WorkerContext, ends_at: datetime, step_s: int) -> d
     return latest_expiry(worker, max(0, min(_ROOM * step_s, left_s + 1)))
 
 
-def expiry_at_end(grant: GrantRow, operations: Iterable[OperationRow], settle_window: timedelta) -> datetime | None:
+def expiry_at_end(grant: GrantRow, renewals: Sequence[OperationRow], settle_window: timedelta) -> datetime | None:
     """Return until when a token can live that is not renewed any more: until then a proof by time waits.
 
-    `operations` are those of its task, which the caller has claimed, so that no more renewals begin. One without a
-    known answer may still be on its way, and what was committed ahead stays. Lines of renewals count besides.
+    `renewals` are the open ones of this token, and the one that was answered last, as they are since the caller claimed
+    its task, so that no more begin. One without a known answer may still be on its way, and what was committed ahead
+    stays. Lines of renewals count besides.
     """
-    subjects = (grant.accessor_hmac, grant.token_lease)
-    renewals = [op for op in operations if op.kind == OperationKind.RENEW_TOKEN and op.subject in subjects]
     answered = [op.answered_at for op in renewals if op.answered_at is not None and op.state is not OpState.UNKNOWN]
     is_known = grant.rolling and len(answered) == len(renewals)
     if grant.expires_at is None or grant.issued_at is None or not is_known:

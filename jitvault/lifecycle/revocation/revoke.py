@@ -17,7 +17,7 @@ from typing import Self
 
 from jitvault.context import WorkerContext
 from jitvault.errors import AuditUntrusted, OutcomeUnknown, VaultBusy, VaultRefused, WaitTimedOut
-from jitvault.ledger.model import Change, GrantRow, LeaseRow, OperationRow, OpState, Row, TaskRecord
+from jitvault.ledger.model import Change, GrantRow, OperationRow, OpState, Row, TaskRecord
 from jitvault.lifecycle.record.renewals import expiry_at_end
 from jitvault.lifecycle.revocation import credential as handles
 from jitvault.lifecycle.revocation.credential import CredentialHandle, RevocationResult
@@ -148,15 +148,16 @@ class Revocation:
 
         With `why`, the decision to end the task is committed as well.
         """
-        doomed = (*self._tokens, *self._leases)
-        if self._is_intended or (not doomed and self._why is None):
+        if self._is_intended or not (self._tokens or self._leases or self._why):
             return
+        self._tokens = [self._unrenewed(handle) for handle in self._tokens]
+        doomed = (*self._tokens, *self._leases)
         task_id = self.record.task.task_id
         requested: list[Row] = []
         for handle in doomed:
             kind = OperationKind(f"revoke_{handle.kind}")
             self._ops[handle.subject] = new_operation(self._worker, kind, handle.subject, task_id=task_id)
-            requested.append(self._requested(handle.row))
+            requested.append(replace(handle.row, verdict=Verdict.REVOKE_REQUESTED))
         ops = tuple(self._ops.values())
         change = _ending(self._worker, self._why) if self._why else Change(EventKind.REVOKE_INTENDED)
         change = replace(change, rows=(*requested, *ops))
@@ -164,12 +165,13 @@ class Revocation:
         self._is_intended = True
         self._results.since = change.fields.get("ending_at") or self._results.since
 
-    def _requested(self, row: GrantRow | LeaseRow) -> GrantRow | LeaseRow:
-        """Return a credential as it is once its revocation is intended: it is not renewed any more."""
-        if isinstance(row, LeaseRow):
-            return replace(row, verdict=Verdict.REVOKE_REQUESTED)
-        expires_at = expiry_at_end(row, self.record.operations, self._worker.settle_window)
-        return replace(row, verdict=Verdict.REVOKE_REQUESTED, expires_at=expires_at)
+    def _unrenewed(self, handle: CredentialHandle) -> CredentialHandle:
+        """Return a token's handle with until when it can live, now that it is not renewed any more."""
+        if not isinstance(handle.row, GrantRow):
+            return handle
+        renewals = self._worker.ledger.last_renewals(handle.row)
+        expires_at = expiry_at_end(handle.row, renewals, self._worker.settle_window)
+        return replace(handle, row=replace(handle.row, expires_at=expires_at))
 
     def _revoke(self, handle: CredentialHandle) -> CredentialHandle:
         """Revoke one credential; return it with the verdict that Vault reports."""

@@ -59,8 +59,6 @@ def test_a_token_lives_for_a_step_after_its_last_renewal_and_what_clocks_may_dif
     assert until() == NOW + slack
     # the newest answer counts, in whatever order they are
     assert until(renewal(60), renewal(120), renewal(30)) == NOW + timedelta(seconds=120) + slack
-    of_another, of_a_lease = renewal(90, subject="hmac-other"), renewal(90, kind=OperationKind.RENEW_LEASE)
-    assert until(renewal(60), of_another, of_a_lease) == NOW + timedelta(seconds=60) + slack
 
 
 @pytest.mark.parametrize("state", [OpState.INTENDED, OpState.UNKNOWN])
