@@ -6,18 +6,17 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, or_, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from jitvault.errors import WrongState
 from jitvault.ledger.claims import LEFT, is_free, taking
 from jitvault.ledger.model import GrantRow, LeaseRow, OperationRow, TaskRecord, TaskRow
-from jitvault.ledger.rows import get, put
+from jitvault.ledger.rows import put
 from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.database import Database
 from jitvault.ledger.storage.dialect import batches
-from jitvault.ledger.task_change import FINISHED, settle_seen
+from jitvault.ledger.task_change import settle_seen
 from jitvault.ledger.upkeep import RENEWALS, Intended, Upkeep, record_after_upkeep
-from jitvault.model.kinds import OperationKind
 
 # built once: building a statement costs more than running it
 _TASK, _LINE, _OP = schema.tasks.c, schema.observations.c, schema.operations.c
@@ -48,15 +47,6 @@ _RENEWAL_LINES = (
     .join_from(schema.operations, schema.observations, _LINE.op == _OP.op_id)
     .where(_OP.task_id == bindparam("task_id"), _OP.kind.in_(RENEWALS), _OP.sent_at >= bindparam("since"))
     .order_by(_LINE.at, _LINE.line)
-)
-_OF_TOKEN = (
-    _OP.task_id == bindparam("task_id"),
-    _OP.kind == OperationKind.RENEW_TOKEN,
-    _OP.subject.in_(bindparam("names", expanding=True)),
-)
-_LAST_ANSWER = select(func.max(_OP.answered_at)).where(*_OF_TOKEN).scalar_subquery()
-_LAST_RENEWALS = select(schema.operations).where(
-    *_OF_TOKEN, or_(_OP.state.not_in(FINISHED), _OP.answered_at == _LAST_ANSWER)
 )
 
 
@@ -116,13 +106,6 @@ class UpkeepQueries:
         """Return the audit lines of the renewals of a task that were sent since then, the oldest first."""
         with self._db.read() as connection:
             return list(connection.execute(_RENEWAL_LINES, {"task_id": task_id, "since": since}).scalars())
-
-    def last_renewals(self, grant: GrantRow) -> list[OperationRow]:
-        """Return the renewals of a token that are open, and the one that was answered last."""
-        names = [name for name in (grant.accessor_hmac, grant.token_lease) if name]
-        with self._db.read() as connection:
-            rows = connection.execute(_LAST_RENEWALS, {"task_id": grant.task_id, "names": names}).mappings()
-            return [get(row, OperationRow) for row in rows]
 
 
 def _write(connection: Connection, upkeeps: Sequence[Upkeep]) -> None:

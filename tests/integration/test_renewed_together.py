@@ -184,18 +184,6 @@ def test_no_token_is_renewed_for_longer_than_the_chain_says(
     assert list(said(record.events, RenewIntended))
 
 
-def test_at_a_tasks_end_the_renewals_count_whose_lines_were_read(rig: Rig, hand: WorkerContext, spec: Spec) -> None:
-    """A proof by time waits for as long as the last renewal gave, also where its line should be lost later."""
-    (task,) = held(rig, hand, rig.granted(spec()))
-    for _ in range(2):
-        is_due(rig, task)
-        keep.renew_kept(hand, 50)
-    assert rig("operator", "complete", task).json["confirmed"]
-    last = max(op.answered_at for op in rig.operations(task) if op.kind == "renew_token" and op.answered_at)
-    given = timedelta(seconds=STEP_S)
-    assert rig.record(task).grants[-1].expires_at == last + given + hand.settle_window + renewals.MAX_SKEW
-
-
 # -- what does not -----------------------------------------------------------------------------------------
 
 

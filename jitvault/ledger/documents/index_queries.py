@@ -64,7 +64,10 @@ class DocumentQueries:
         return [_indexed(row) for row in rows]
 
     def unread_of_unproven(self, kind: Kept) -> list[Indexed]:
-        """Return the unread documents about tasks whose end is not proven: no other task changes by one."""
+        """Return the unread documents about tasks whose end is not proven.
+
+        A task with a proven end has no access to lose. It reads what was written about it when its seal is due.
+        """
         with self._db.read() as connection:
             rows = connection.execute(_UNREAD_OF_UNPROVEN, {"kind": kind}).all()
         return [_indexed(row) for row in rows]

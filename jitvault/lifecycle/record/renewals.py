@@ -6,18 +6,17 @@ expired rests on the chain alone. The audit lines of the renewals are named afte
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from jitvault.context import WorkerContext
 from jitvault.formats.clocks import MAX_SKEW
-from jitvault.ledger.model import GrantRow, OperationRow, OpState, TaskRecord
+from jitvault.ledger.model import TaskRecord
 from jitvault.model.event_bodies import RenewIntended, said
 
 _ROOM = 5
 """For how many steps the latest expiry of a token is committed ahead; each step is renewed at its half.
 
-A proof that a token expired by itself waits for that time, unless the task's end could commit a nearer one.
+A proof that a token expired by itself waits for that time, so the room is small.
 """
 
 
@@ -36,21 +35,6 @@ def expiry_to_commit(worker: WorkerContext, ends_at: datetime, step_s: int) -> d
     """
     left_s = (ends_at - worker.now()) // timedelta(seconds=1)
     return latest_expiry(worker, max(0, min(_ROOM * step_s, left_s + 1)))
-
-
-def expiry_at_end(grant: GrantRow, renewals: Sequence[OperationRow], settle_window: timedelta) -> datetime | None:
-    """Return until when a token can live that is not renewed any more: until then a proof by time waits.
-
-    `renewals` are the open ones of this token, and the one that was answered last, as they are since the caller claimed
-    its task, so that no more begin. One without a known answer may still be on its way, and what was committed ahead
-    stays. Lines of renewals count besides.
-    """
-    answered = [op.answered_at for op in renewals if op.answered_at is not None and op.state is not OpState.UNKNOWN]
-    is_known = grant.rolling and len(answered) == len(renewals)
-    if grant.expires_at is None or grant.issued_at is None or not is_known:
-        return grant.expires_at
-    last = max(answered, default=grant.issued_at)
-    return min(grant.expires_at, last + timedelta(seconds=grant.step_s) + settle_window + MAX_SKEW)
 
 
 def renewals_to_name(worker: WorkerContext, record: TaskRecord) -> tuple[str, ...]:

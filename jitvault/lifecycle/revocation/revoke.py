@@ -18,7 +18,6 @@ from typing import Self
 from jitvault.context import WorkerContext
 from jitvault.errors import AuditUntrusted, OutcomeUnknown, VaultBusy, VaultRefused, WaitTimedOut
 from jitvault.ledger.model import Change, GrantRow, OperationRow, OpState, Row, TaskRecord
-from jitvault.lifecycle.record.renewals import expiry_at_end
 from jitvault.lifecycle.revocation import credential as handles
 from jitvault.lifecycle.revocation.credential import CredentialHandle, RevocationResult
 from jitvault.lifecycle.revocation.results import ResultRecorder, Verdicts, queue_in_vault
@@ -148,10 +147,9 @@ class Revocation:
 
         With `why`, the decision to end the task is committed as well.
         """
-        if self._is_intended or not (self._tokens or self._leases or self._why):
-            return
-        self._tokens = [self._unrenewed(handle) for handle in self._tokens]
         doomed = (*self._tokens, *self._leases)
+        if self._is_intended or (not doomed and self._why is None):
+            return
         task_id = self.record.task.task_id
         requested: list[Row] = []
         for handle in doomed:
@@ -164,14 +162,6 @@ class Revocation:
         self._results.record = self._worker.ledger.change(self.record, change, claim=self._claim, at=self._worker.now())
         self._is_intended = True
         self._results.since = change.fields.get("ending_at") or self._results.since
-
-    def _unrenewed(self, handle: CredentialHandle) -> CredentialHandle:
-        """Return a token's handle with until when it can live, now that it is not renewed any more."""
-        if not isinstance(handle.row, GrantRow):
-            return handle
-        renewals = self._worker.ledger.last_renewals(handle.row)
-        expires_at = expiry_at_end(handle.row, renewals, self._worker.settle_window)
-        return replace(handle, row=replace(handle.row, expires_at=expires_at))
 
     def _revoke(self, handle: CredentialHandle) -> CredentialHandle:
         """Revoke one credential; return it with the verdict that Vault reports."""
