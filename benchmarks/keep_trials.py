@@ -42,8 +42,11 @@ def tried(world: Scene, names: Sequence[str], process: subprocess.Popen[bytes], 
         expired["killed"] = lost(world, names)
         server = world.world.servers.vault.pid
         os.kill(server, signal.SIGSTOP)
-        time.sleep(AWAY_S)
-        os.kill(server, signal.SIGCONT)
+        try:
+            time.sleep(AWAY_S)
+        finally:
+            # a stopped process would not end with the benchmark
+            os.kill(server, signal.SIGCONT)
         time.sleep(ttl_s)
         expired["away"] = lost(world, names)
     with working(world):

@@ -43,6 +43,7 @@ _LONGEST_PAUSE_S = 1.6
 _QUIET_WAITS = 3
 """How often one call of `advance` waits for the quiet second of check 7."""
 _JUST_NOW = 10 * QUIET
+"""How old a look-up may be where the turn after it goes on to judge: with many ends at once, that turn comes late."""
 _SKEW = timedelta(seconds=5)
 """How far this host's clock and Vault's may differ where it is only guessed whether the settle window is over."""
 
@@ -109,7 +110,8 @@ def revoke_ending(
 def _was_gone_just_now(worker: WorkerContext, record: TaskRecord) -> bool:
     """Return whether all credentials were gone when they were looked up or judged just now.
 
-    Only the quiet second was waited for since. They are looked up once more before the task is confirmed.
+    Only the quiet second and other tasks were waited for since. They are looked up once more before the task is
+    confirmed.
     """
     if len(gone_before(record)) < len(record.grants) + len(record.leases):
         return False

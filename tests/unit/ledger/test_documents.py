@@ -101,12 +101,19 @@ def test_a_document_is_found_again_by_its_path() -> None:
 
 def test_what_nobody_has_read_is_found_by_the_tasks_whose_end_is_not_proven(ledger: Ledger) -> None:
     make(ledger)
-    for task, states in {"over": (State.CANCELLED,), "proven": (State.ISSUING, State.ENDING, State.CONFIRMED)}.items():
+    ended = {
+        "over": (State.CANCELLED,),
+        "ending": (State.ISSUING, State.ENDING),
+        "proven": (State.ISSUING, State.ENDING, State.CONFIRMED),
+        "reopened": (State.ISSUING, State.ENDING, State.CONFIRMED, State.ENDING),
+    }
+    for task, states in ended.items():
         make(ledger, task)
         for state in states:
             change(ledger, Change(state.value, state=state), task)
-    for n, task in enumerate(("t-1", "over", "proven", "unknown")):
+    for n, task in enumerate(("t-1", *ended, "unknown")):
         written(ledger, n, path_of(Kept.END, "e-1", task))
-    assert [(one.author, one.about) for one in ledger.unread_of_unproven(Kept.END)] == [("e-1", "t-1")]
-    ledger.keep_read([replace(only(ledger), read=1, standing=DocumentStatus.VOID)])
+    found = ledger.unread_of_unproven(Kept.END)
+    assert [(one.author, one.about) for one in found] == [("e-1", "ending"), ("e-1", "reopened"), ("e-1", "t-1")]
+    ledger.keep_read([replace(one, read=1, standing=DocumentStatus.VOID) for one in found])
     assert ledger.unread_of_unproven(Kept.END) == ledger.unread_of_unproven(Kept.FREEZE) == []
