@@ -29,7 +29,7 @@ TASKS = int(os.environ.get("KEEP_TASKS", "1500"))
 LEASES = int(os.environ.get("KEEP_LEASES", "0"))
 """How many PostgreSQL leases each of the tasks has: each is renewed with its token."""
 TRIALS = os.environ.get("KEEP_TRIALS") == "1"
-TTL_S = 120
+TTL_S = int(os.environ.get("KEEP_TTL_S", "120"))
 PEOPLE = 8
 LATE, MEMORY_MB = 0.8, 300
 # each token is renewed twice at least
