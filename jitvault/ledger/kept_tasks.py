@@ -1,12 +1,15 @@
-"""The held tasks that a worker renews from its memory, without reading their documents again.
+"""The held tasks that a worker renews many at once.
 
-A whole turn (`jitvault.lifecycle.advance`) verifies a task, and finds that it may go on. Until something may have
-changed, its renewals then need no other turn: the task is kept. A line about one of its documents forgets it here, and
-one about the keys that people sign with, or about everything, forgets all tasks. A line about its tokens and leases
-moves its version in the ledger, at which a renewal looks.
+A task is kept in memory once everything about it was verified (`jitvault.lifecycle.renewal.look`). Until something may
+have changed, its renewals need no other look. A line about one of its documents forgets it here, and one about the keys
+that people sign with, or about everything, forgets all tasks. A line about its tokens and leases moves its version in
+the ledger, at which a renewal looks.
 
-The memory is that of one process. Where lines were missed, or were read by another process, nothing kept counts any
-more (`Facts.drops`).
+A due task that is not kept, as all are after a start, is offered: it is looked at first, many at once as well. What
+needs more than that is left to whole turns (`jitvault.lifecycle.advance`).
+
+The memory is that of one process. Where lines may have been missed (`Facts.drops`), a task is renewed once more, and
+then looked at.
 """
 
 from __future__ import annotations
@@ -22,17 +25,19 @@ from jitvault.documents.paths import MOUNT, work_item_for
 from jitvault.ledger.model import LeaseRow, TaskRecord
 
 LATE = timedelta(seconds=5)
-"""How late a kept task may be before any other thread, and any other process, may take it."""
+"""How late a kept task may be before another process may take it: this one may be dead."""
 _AVOIDED = timedelta(minutes=1)
+_MOST_OFFERED = 50
 
 
 @dataclass(frozen=True, slots=True)
 class KeptTask:
-    """A task with access that a whole turn has verified.
+    """A task with access of which everything was verified.
 
     `record` has no events, checks and findings, which take most of the memory. `agent_groups` are the groups that the
     agent was in when the task was decided, and `window_s` is the whole window of a task that was extended. At `look_at`
-    a whole turn is due, whatever is renewed. `drops` is how often facts had been dropped when that turn began.
+    a whole turn is due, whatever is renewed. `drops` is how often facts had been dropped when it was verified, and
+    `is_stale` says that it was renewed once since they were dropped again.
     """
 
     record: TaskRecord
@@ -40,6 +45,7 @@ class KeptTask:
     window_s: int | None
     look_at: datetime | None
     drops: int
+    is_stale: bool = False
 
     @property
     def task_id(self) -> str:
@@ -55,6 +61,14 @@ class KeptTask:
         return timedelta(seconds=self.record.grants[-1].step_s) >= 4 * LATE
 
 
+@dataclass(frozen=True, slots=True)
+class OfferedTask:
+    """A due task with access that has to be looked at first. It is claimed, and its claim is lent."""
+
+    task_id: str
+    due_at: datetime
+
+
 class KeptTasks:
     """The kept tasks of a process, shared by its threads."""
 
@@ -63,7 +77,10 @@ class KeptTasks:
         self._tasks: dict[str, KeptTask] = {}
         # when tasks are due, the earliest first; what is not the due time of a kept task any more is skipped
         self._due: list[tuple[datetime, str]] = []
+        self._offered: dict[str, OfferedTask] = {}
         self._in_hand: set[str] = set()
+        # the tasks that need whole turns, as their last look said
+        self._left: set[str] = set()
         # tasks and mounts of which a lease could not be renewed, and until when they are avoided
         self._avoided: dict[str, datetime] = {}
         # the tasks with a turn at the moment, and whether there was news of them since it began
@@ -76,14 +93,20 @@ class KeptTasks:
         """Forget a task, since a whole turn of it begins."""
         with self._lock:
             self._tasks.pop(task_id, None)
+            self._left.discard(task_id)
             self._turns[task_id] = False
 
-    def end_turn(self, task_id: str, kept: KeptTask | None) -> None:
-        """Keep a task after its whole turn, unless there was news of it since that began."""
+    def end_turn(self, task_id: str, kept: KeptTask | None, *, has_access: bool) -> None:
+        """Keep a task after its whole turn, unless there was news of it since that began.
+
+        A task that has access and is not to be kept needs whole turns.
+        """
         with self._lock:
             had_news = self._turns.pop(task_id, True)
             if kept is not None and not had_news:
                 self._keep(kept)
+            elif kept is None and has_access:
+                self._left.add(task_id)
 
     def saw(self, changes: Iterable[Change]) -> None:
         """Forget the tasks that one of these changes may concern."""
@@ -107,23 +130,39 @@ class KeptTasks:
             self._tasks.clear()
             self._turns = dict.fromkeys(self._turns, True)
 
-    def take_due(self, now: datetime, most: int) -> list[KeptTask]:
-        """Return kept tasks that are due, the earliest first.
+    @property
+    def room(self) -> int:
+        """How many more tasks may be offered."""
+        return max(0, _MOST_OFFERED - len(self._offered))
 
-        Each is in hand until it is put back or left. A task that is late by more than `LATE` is left to whole turns.
+    def takes(self, task_id: str) -> bool:
+        """Return whether a task may be offered: its last look did not say that it needs a whole turn."""
+        return task_id not in self._left
+
+    def offer(self, task: OfferedTask) -> None:
+        """Let a due task be looked at and renewed with others."""
+        with self._lock:
+            self._offered[task.task_id] = task
+
+    def take_due(self, now: datetime, most: int) -> list[KeptTask | OfferedTask]:
+        """Return tasks that are due, those that are kept first, each kind the earliest first.
+
+        Each is in hand until it is put back or left.
         """
-        found: list[KeptTask] = []
+        found: list[KeptTask | OfferedTask] = []
         with self._lock:
             while self._due and self._due[0][0] <= now and len(found) < most:
-                due_at, task_id = heappop(self._due)
-                kept = self._kept_for(due_at, task_id)
+                kept = self._kept_for(*heappop(self._due))
                 if kept is None:
                     continue
-                del self._tasks[task_id]
-                if now - due_at < LATE and not self._is_avoided(kept, now):
-                    self._in_hand.add(task_id)
-                    self._turns[task_id] = False
+                del self._tasks[kept.task_id]
+                if not self._is_avoided(kept, now):
                     found.append(kept)
+            while self._offered and len(found) < most:
+                found.append(self._offered.pop(next(iter(self._offered))))
+            for each in found:
+                self._in_hand.add(each.task_id)
+                self._turns[each.task_id] = False
         return found
 
     def had_news(self, task_id: str) -> bool:
@@ -136,28 +175,45 @@ class KeptTasks:
         with self._lock:
             self._avoided[what] = now + _AVOIDED
 
-    def put_back(self, kept: KeptTask) -> None:
-        """Keep a task that was in hand, as it is after its renewal, unless there was news of it meanwhile."""
+    def is_avoided(self, kept: KeptTask, now: datetime) -> bool:
+        """Return whether a task is left to whole turns because its target may hang."""
         with self._lock:
-            self._in_hand.discard(kept.task_id)
-            if not self._turns.pop(kept.task_id, True):
-                self._keep(kept)
+            return self._is_avoided(kept, now)
+
+    def put_back(self, task: KeptTask | OfferedTask) -> None:
+        """Keep a task that was in hand, as it is now, unless there was news of it meanwhile."""
+        with self._lock:
+            self._in_hand.discard(task.task_id)
+            had_news = self._turns.pop(task.task_id, True)
+            if isinstance(task, OfferedTask):
+                self._offered[task.task_id] = task
+            elif not had_news:
+                self._keep(task)
 
     def leave(self, task_id: str) -> None:
         """Leave a task that was in hand to whole turns."""
         with self._lock:
             self._in_hand.discard(task_id)
             self._turns.pop(task_id, None)
+            self._left.add(task_id)
 
     def due_here(self, now: datetime) -> set[str]:
-        """Return the due tasks that are renewed from memory, so that no other thread takes them."""
+        """Return the due tasks that are renewed with others, so that no other thread takes them."""
         with self._lock:
-            return self._in_hand | {task_id for at, task_id in self._until(now) if now - at < LATE}
+            return self._in_hand | self._offered.keys() | {task_id for _, task_id in self._until(now)}
 
     def next_due(self) -> datetime | None:
-        """Return when the next kept task is due, None where none is kept."""
+        """Return when the next task is due, None where there is none."""
         with self._lock:
-            return self._due[0][0] if self._due else None
+            while self._due and self._kept_for(*self._due[0]) is None:
+                heappop(self._due)
+            due = [task.due_at for task in self._offered.values()] + [at for at, _ in self._due[:1]]
+            return min(due, default=None)
+
+    def late_s(self, now: datetime) -> float:
+        """Return for how many seconds the first of the tasks has been due; 0 where none is."""
+        due_at = self.next_due()
+        return max(0.0, (now - due_at) / timedelta(seconds=1)) if due_at is not None else 0.0
 
     def _kept_for(self, due_at: datetime, task_id: str) -> KeptTask | None:
         """Return the task that is kept and due then, if it is."""
@@ -172,6 +228,7 @@ class KeptTasks:
 
     def _keep(self, kept: KeptTask) -> None:
         self._tasks[kept.task_id] = kept
+        self._left.discard(kept.task_id)
         if kept.due_at is not None:
             heappush(self._due, (kept.due_at, kept.task_id))
         if len(self._due) > 2 * len(self._tasks) + 100:

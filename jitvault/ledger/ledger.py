@@ -93,6 +93,7 @@ class Ledger(
     def __init__(self, database: Database) -> None:
         super().__init__(database)
         self._taken = {}
+        self._lent = {}
         self._held = {}
         self._unfinished = set()
         self._staying = set()

@@ -17,7 +17,7 @@ from jitvault.ledger.model import Turn
 from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.database import Database
 from jitvault.ledger.storage.dialect import batches
-from jitvault.model.states import LIVE_STATES, State
+from jitvault.model.states import LIVE_STATES, LIVING, State
 
 _TASK = schema.tasks.c
 # Each statement is built once: building one takes longer than running it, and an idle worker runs these all the time.
@@ -28,7 +28,7 @@ _NEXT_DUE = select(func.min(_TASK.due_at)).where(schema.IS_OPEN, _TASK.due_at > 
 _EARLIEST_DUE = select(func.min(_TASK.due_at)).where(schema.IS_OPEN)
 
 
-_HOLDING = _TASK.state.in_([state.value for state in LIVE_STATES])
+_HOLDING = _TASK.state.in_([state.value for state in LIVING])
 
 
 def _is_due(*, only_held: bool) -> list[ColumnElement[bool] | TextClause]:
@@ -79,6 +79,7 @@ class TaskClaims:
 
     _db: Database
     _taken: dict[str, Taken]
+    _lent: dict[str, Taken]
     _held: dict[str, Taken]
     _unfinished: set[str]
     _staying: set[str]
@@ -92,7 +93,7 @@ class TaskClaims:
         that everything wanted until it was taken was done, unless the block raises, `partly` is set or `leave_rest` was
         called.
         """
-        taken = self._taken.pop(task_id, None)
+        taken = self._taken.pop(task_id, None) or self._lent.pop(task_id, None)
         since = taken.at if taken and taken.is_fresh else claim_clock()
         is_held = True
 
@@ -158,7 +159,8 @@ class TaskClaims:
         A task that the ledger does not know is OURS. `since` is the epoch of the task's newest claim when the work
         became known: where a later claim ended with everything done, the work is done and the result is OVER.
         """
-        taken = self._taken.pop(task_id, None)
+        # what was lent and is not begun yet is done in this turn as well
+        taken = self._taken.pop(task_id, None) or self._lent.pop(task_id, None)
         if taken is not None and is_ours(self._db, _TASK.task_id, task_id, taken):
             self._taken[task_id] = taken if taken.is_fresh else Taken(taken.epoch)
             return Turn.OURS
@@ -236,19 +238,31 @@ class TaskClaims:
         with self._db.read() as connection:
             return list(connection.execute(query.order_by(_TASK.task_id)).scalars())
 
+    def lend(self, task_id: str) -> None:
+        """Leave the claim of a task that was taken here to whoever renews it, until another thread takes it back."""
+        self._lent[task_id] = self._taken.pop(task_id)
+
     def give_back(self, task_id: str) -> None:
         """Give up a task that was taken and that `claim` was not called for.
 
         Other workers can claim it at once.
         """
-        taken = self._taken.pop(task_id, None)
+        self._give_back(task_id, self._taken)
+
+    def give_lent_back(self, task_id: str) -> None:
+        """Give up a task whose claim was lent, where nothing was begun with it."""
+        self._give_back(task_id, self._lent)
+
+    def _give_back(self, task_id: str, claims: dict[str, Taken]) -> None:
+        taken = claims.pop(task_id, None)
         if taken is not None:
             give_back(self._db, _TASK.task_id, task_id, taken.epoch, {"claim_until": LEFT})
 
     def give_all_back(self) -> None:
         """Give up every task that was taken or is kept, because this process ends."""
-        for task_id in list(self._taken):
-            self.give_back(task_id)
+        for claims in (self._taken, self._lent):
+            for task_id in list(claims):
+                self._give_back(task_id, claims)
         self._db.write(lambda c: c.execute(_KEEPS_NOTHING, {"this": self._this}))
 
     def newest_claims(self, task_ids: Collection[str]) -> Mapping[str, int]:

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from jitvault.ledger.model import GrantRow, LeaseRow, OperationRow, OpState, TaskRecord, TaskRow
+from jitvault.ledger.model import Change, GrantRow, LeaseRow, OperationRow, OpState, TaskRecord, TaskRow
+from jitvault.ledger.task_change import WrittenChange
 from jitvault.model.kinds import OperationKind
 
 RENEWALS = (OperationKind.RENEW_TOKEN, OperationKind.RENEW_LEASE)
@@ -21,10 +22,22 @@ _Credential = TypeVar("_Credential", GrantRow, LeaseRow)
 
 @dataclass(frozen=True, slots=True)
 class Intended:
-    """Renewals that are about to be sent, of a task as it was when that was decided."""
+    """Renewals that are about to be sent, of a task as it was when that was decided.
+
+    `change`, where given, is an event that has to be committed before, with `ops` among its rows.
+    """
 
     task: TaskRow
     ops: tuple[OperationRow, ...]
+    change: Change | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A task whose renewals may be sent now: the epoch of its claim, and what its event made of it, if it had one."""
+
+    claim: int
+    written: WrittenChange | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, select, update
 
 from jitvault.errors import WrongState
-from jitvault.ledger.claims import LEFT, is_free, taking
-from jitvault.ledger.model import GrantRow, LeaseRow, OperationRow, TaskRecord, TaskRow
+from jitvault.ledger.claims import LEFT, Taken, is_free, taking
+from jitvault.ledger.model import GrantRow, LeaseRow, OperationRow, TaskRecord
 from jitvault.ledger.rows import put
 from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.database import Database
 from jitvault.ledger.storage.dialect import batches
-from jitvault.ledger.task_change import settle_seen
-from jitvault.ledger.upkeep import RENEWALS, Intended, Upkeep, record_after_upkeep
+from jitvault.ledger.task_change import settle_seen, write_change
+from jitvault.ledger.upkeep import RENEWALS, Begun, Intended, Upkeep, record_after_upkeep
 
 # built once: building a statement costs more than running it
 _TASK, _LINE, _OP = schema.tasks.c, schema.observations.c, schema.operations.c
@@ -26,9 +26,9 @@ _CLAIMS = (
     .order_by(_TASK.task_id)
     .with_for_update(key_share=True)
 )
-_FREE = (
-    select(_TASK.task_id, _TASK.version, _TASK.due_at)
-    .where(_TASK.task_id.in_(bindparam("tasks", expanding=True)), is_free(schema.tasks))
+_FOUND = (
+    select(_TASK.task_id, _TASK.version, _TASK.due_at, _TASK.claim_epoch, is_free(schema.tasks).label("free"))
+    .where(_TASK.task_id.in_(bindparam("tasks", expanding=True)))
     .with_for_update(key_share=True, skip_locked=True)
 )
 _TAKE = (
@@ -54,6 +54,7 @@ class UpkeepQueries:
     """Write the renewals of held tasks; a part of `Ledger`."""
 
     _db: Database
+    _lent: dict[str, Taken]
 
     def keep_up(self, record: TaskRecord, upkeep: Upkeep) -> TaskRecord:
         """Write what a look at one task changes; return the task's record after it.
@@ -81,24 +82,30 @@ class UpkeepQueries:
 
         return self._db.write(unit)
 
-    def begin_renewals(self, intended: Sequence[Intended]) -> dict[str, int]:
-        """Claim tasks, and write the intents of their renewals, in one transaction.
+    def begin_renewals(self, intended: Sequence[Intended], at: datetime) -> dict[str, Begun]:
+        """Claim tasks, and write the intents of their renewals with the events that come first, in one transaction.
 
-        Returns the epoch of each claim. A task is left out that another process has, or that is not as it was: every
-        event raises its version, and every renewal changes when it is due.
+        A claim that was lent here is continued. A task is left out that another process has, or that is not as it was:
+        every event raises its version, and every renewal changes when it is due.
         """
         wanted = {each.task.task_id: each for each in intended}
+        lent = {task_id: taken.epoch for task_id in wanted if (taken := self._lent.pop(task_id, None)) is not None}
 
-        def unit(connection: Connection) -> dict[str, int]:
+        def unit(connection: Connection) -> dict[str, Begun]:
             epochs: dict[str, int] = {}
             for batch in batches(sorted(wanted)):
-                rows = connection.execute(_FREE, {"tasks": batch})
-                same = [row.task_id for row in rows if _is_as_it_was(row, wanted[row.task_id].task)]
-                if same:
-                    taken = connection.execute(_TAKE, {"tasks": same})
+                rows = [row for row in connection.execute(_FOUND, {"tasks": batch}) if _is_as_it_was(row, wanted)]
+                ours = [row.task_id for row in rows if row.free or row.claim_epoch == lent.get(row.task_id)]
+                if ours:
+                    taken = connection.execute(_TAKE, {"tasks": ours})
                     epochs |= {row.task_id: row.claim_epoch for row in taken}
-            put(connection, [op for task_id in epochs for op in wanted[task_id].ops])
-            return epochs
+            put(connection, [op for task_id in epochs if wanted[task_id].change is None for op in wanted[task_id].ops])
+            written = {
+                task_id: write_change(connection, wanted[task_id].task, change, at, claim=epoch)
+                for task_id, epoch in epochs.items()
+                if (change := wanted[task_id].change) is not None
+            }
+            return {task_id: Begun(epoch, written.get(task_id)) for task_id, epoch in epochs.items()}
 
         return self._db.write(unit)
 
@@ -127,5 +134,6 @@ def _write(connection: Connection, upkeeps: Sequence[Upkeep]) -> None:
         connection.execute(_GIVE_BACK, given_back)
 
 
-def _is_as_it_was(row: Any, task: TaskRow) -> bool:
+def _is_as_it_was(row: Any, wanted: Mapping[str, Intended]) -> bool:
+    task = wanted[row.task_id].task
     return (row.version, row.due_at) == (task.version, task.due_at)

@@ -22,14 +22,12 @@ from jitvault.errors import (
     Frozen,
     InvalidInput,
     JitvaultError,
-    LedgerUnavailable,
     SecurityFinding,
     VaultBusy,
     VaultRefused,
     VaultUnavailable,
-    WrongState,
 )
-from jitvault.ledger.model import Change, OperationRow, TaskRecord
+from jitvault.ledger.model import Change, TaskRecord
 from jitvault.ledger.upkeep import Upkeep
 from jitvault.lifecycle.confirmation.seal import has_late_lease
 from jitvault.lifecycle.decision.admit import admit_request
@@ -64,7 +62,7 @@ from jitvault.lifecycle.record.due_time import is_due_now
 from jitvault.lifecycle.record.integrity import check_issuable, is_published, problems_of, verify
 from jitvault.lifecycle.renewal.due_turn import due_turn, read_up_to
 from jitvault.lifecycle.renewal.extend import extend, issue_replacement
-from jitvault.lifecycle.renewal.keep import kept_after_turn
+from jitvault.lifecycle.renewal.look import kept_after_turn
 from jitvault.lifecycle.renewal.renew import renew_due
 from jitvault.lifecycle.requests.end_documents import end_request, end_request_of_others, entitled
 from jitvault.lifecycle.requests.freezes import check_not_frozen
@@ -73,15 +71,14 @@ from jitvault.lifecycle.requests.grant_requests import (
     settle_denied_grant,
     settle_refused_grant,
 )
-from jitvault.lifecycle.requests.publish import publish, shows
+from jitvault.lifecycle.requests.publish import publish, publish_claimed, shows
 from jitvault.lifecycle.revocation.cascade import children_due, revoke_tree
 from jitvault.lifecycle.revocation.revoke import is_replaced_token_unproven, revoke_superseded_leases
 from jitvault.lifecycle.unexpected_error import others_go_on
-from jitvault.model.approval import RequestDecision
 from jitvault.model.event_bodies import NOTHING, EndCause, EventBody, Signed
 from jitvault.model.kinds import EventKind
 from jitvault.model.revision import Revision
-from jitvault.model.states import DELIVERED_STATES, EDGES, EndReason, State
+from jitvault.model.states import DELIVERED_STATES, EDGES, LIVE_STATES, EndReason, State
 from jitvault.stream.kept_facts import let_facts_count, read_first
 from jitvault.stream.reading import canary
 
@@ -122,13 +119,14 @@ def _advance_claimed(worker: WorkerContext, task_id: str, claim: int, evaluated:
     `evaluated` is the decision about a request that was admitted just now. A task that may go on is kept, so that its
     renewals need no such turn for a while.
     """
-    drops, kept = worker.facts.drops, None
+    drops, kept, has_access = worker.facts.drops, None, False
     worker.kept.begin_turn(task_id)
     try:
         record = _take_turns(worker, task_id, claim, evaluated)
+        has_access = record.task.state in LIVE_STATES
         kept = kept_after_turn(worker, record, drops) if worker.mode.is_daemon else None
     finally:
-        worker.kept.end_turn(task_id, kept)
+        worker.kept.end_turn(task_id, kept, has_access=has_access)
     if kept is not None and kept.can_wait:
         worker.ledger.stay(task_id)
     return record
@@ -158,14 +156,14 @@ def _take_turns(worker: WorkerContext, task_id: str, claim: int, evaluated: Eval
         if isinstance(error, Frozen) or not isinstance(error, SecurityFinding):
             with contextlib.suppress(JitvaultError):
                 record = _with_end_notes(worker, worker.ledger.refreshed(record), claim, was_ending=was_ending)
-                _publish(worker, record, claim, step.decision, error)
+                publish_claimed(worker, record, claim, step.decision, error)
         raise
     if step.record is not None and not step.is_told:
         return step.record
     record = worker.ledger.with_findings(step.record) if step.record else worker.ledger.refreshed(record)
     record = _with_end_notes(worker, record, claim, was_ending=was_ending)
     if step.publication is not None or not shows(worker, verified.published, record):
-        _publish(worker, record, claim, step.decision, intent=step.publication)
+        publish_claimed(worker, record, claim, step.decision, intent=step.publication)
     return record
 
 
@@ -193,35 +191,6 @@ def _turn(worker: WorkerContext, task_id: str, claim: int, last: Step) -> Step:
             return Step()
         case never:
             assert_never(never)
-
-
-def _publish(
-    worker: WorkerContext,
-    record: TaskRecord,
-    claim: int,
-    decision: RequestDecision | None,
-    error: JitvaultError | None = None,
-    *,
-    intent: OperationRow | None = None,
-) -> None:
-    """Publish the task's state to Vault, while no other process has claimed it since.
-
-    The claim may have been given back with `intent`. A process may be suspended for longer than its claim lives, even
-    right before it writes to Vault. It has then overwritten a newer state, so it publishes the newer state again.
-    Raises WrongState where another process has taken the task over.
-    """
-    task_id = record.task.task_id
-    if intent is None:
-        # a ledger that accepts no writes gives no other process the claim either
-        with contextlib.suppress(LedgerUnavailable):
-            worker.ledger.extend(task_id, claim)
-    publish(worker, record, decision, error, intent=intent)
-    try:
-        with contextlib.suppress(LedgerUnavailable):
-            worker.ledger.check_claim(task_id, claim)
-    except WrongState:
-        publish(worker, worker.record(task_id), None)
-        raise
 
 
 def _revoke_despite_contradiction(worker: WorkerContext, task_id: str, claim: int) -> None:

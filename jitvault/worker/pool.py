@@ -36,6 +36,8 @@ from jitvault.worker.task_queue import Job, TaskQueue, Urgency
 
 PATIENCE_S = 10.0
 """How long one job may work on a task, in seconds: with an act under way then, well within the claim's 30 s."""
+BEHIND_S = 3.0
+"""From which lateness of renewals on no task is granted, in seconds."""
 _LOOK_S = 0.5
 _UNGRANTED = BEFORE_GRANT | {State.ISSUING}
 # A failed renewal is tried again within this part of a rolling step, so that it has several tries.
@@ -58,10 +60,12 @@ class Pool:
         health: Health,
         log: Log,
         give_back: Callable[[str], None] = lambda _: None,
+        late_s: Callable[[], float] = lambda: 0.0,
     ) -> None:
         """Keep the parts.
 
-        `give_back` lets other workers have a due task that was claimed and cannot be handled here.
+        `give_back` lets other workers have a due task that was claimed and cannot be handled here. `late_s` returns for
+        how many seconds renewals have been due.
         """
         self._supervisor = supervisor
         self._hire = hire
@@ -70,6 +74,8 @@ class Pool:
         self._queue = queue
         self._changed = Condition()
         self._give_back = give_back
+        self._late_s = late_s
+        self._was_behind = False
         # the tasks whose end was not proven at the last look, each with the reason that was logged
         self._unproven: dict[str, str] = {}
 
@@ -87,6 +93,11 @@ class Pool:
         """Return how many more tasks of these urgencies to take ahead."""
         with self._changed:
             return self._queue.room(time.monotonic(), *urgencies)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether renewals are so late that nothing else is begun but what ends or keeps access."""
+        return self._late_s() >= BEHIND_S
 
     def waiting_of(self, author: str) -> int:
         """Return how many tasks wait because of this author's documents."""
@@ -130,7 +141,15 @@ class Pool:
             self._log.warning("the end of a task is not proven yet", task=task_id, why=why)
 
     def measure(self) -> None:
-        """Report queue lengths to `health`, and forget old records."""
+        """Report queue lengths and how late renewals are to `health`, and forget old records."""
+        late_s = self._late_s()
+        self._health.set("renewals_late_seconds", round(late_s, 1))
+        if self._was_behind != (late_s >= BEHIND_S):
+            self._was_behind = not self._was_behind
+            if self._was_behind:
+                self._log.warning("renewals are late: nothing is granted meanwhile", late_s=round(late_s, 1))
+            else:
+                self._log.info("renewals are in time again")
         with self._changed:
             now = time.monotonic()
             self._queue.forget_old(now)
@@ -173,7 +192,7 @@ class _WorkerThread:
             while not pool._supervisor.stopping.is_set():
                 pool._supervisor.beat(self._name)
                 now = time.monotonic()
-                if (job := pool._queue.take(now)) is not None:
+                if (job := pool._queue.take(now, only_access=pool.is_behind)) is not None:
                     return job
                 pool._changed.wait(pool._queue.wait_s(now, _LOOK_S))
         return None

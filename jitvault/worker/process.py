@@ -120,7 +120,15 @@ def start(settings: Settings, supervisor: Supervisor, plan: Plan, log: Log) -> S
     # registered first, so that a worker that Vault or the ledger refuses fails before anything begins
     worker = wiring.worker
     new_context = context_factory(wiring)
-    pool = Pool(supervisor, new_context, TaskQueue(plan.hands, plan.may_hang), health, log, worker.ledger.give_back)
+    pool = Pool(
+        supervisor,
+        new_context,
+        TaskQueue(plan.hands, plan.may_hang),
+        health,
+        log,
+        worker.ledger.give_back,
+        lambda: worker.kept.late_s(worker.now()),
+    )
     gate = AuthorRate(settings.requests_per_minute)
     notifier = wiring.teller
     loops = Loops(supervisor, new_context, pool, health, log, notifier, plan.pace, plan.fix, settings.retention, gate)

@@ -8,7 +8,8 @@ to the other tasks.
 Revocations by an operator, a tripwire or a freeze come first, and one thread is reserved for them. Of four jobs one is
 a renewal while one is due, and one is other work: thousands of revocations keep nobody from a grant. All other jobs
 share the threads by the turns of `_TURNS`, so that no kind of work can starve another. Within one kind the authors of
-documents and the requesters of tasks take turns.
+documents and the requesters of tasks take turns. While renewals are late, nothing is granted: whoever has access keeps
+it.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ class Urgency(IntEnum):
     """Why a task is handled, the most urgent first.
 
     REVOKE: an operator's document, a tripwire or a freeze ends the task. END: a party to the task ends it. HELD: the
-    task holds access, and something of it is due. ASKED: people wait for it. DUE: something else of it is due. BACKLOG:
-    no one is known to wait for it.
+    task may hold access, and something of it is due. ASKED: people wait for it. DUE: something else of it is due.
+    BACKLOG: no one is known to wait for it.
     """
 
     REVOKE = 0
@@ -221,10 +222,11 @@ class TaskQueue:
             self._put(job, max(now, record.until), now)
         return self._waiting[job.task_id].ready_at <= now
 
-    def take(self, now: float) -> Job | None:
+    def take(self, now: float, *, only_access: bool = False) -> Job | None:
         """Return the next job, which runs from now on.
 
-        None where no job is ready, or every thread is busy.
+        None where no job is ready, or every thread is busy. With `only_access`, jobs wait that neither end nor keep the
+        access of a task.
         """
         self._wake(now)
         if now < self._stopped_until:
@@ -234,7 +236,7 @@ class TaskQueue:
         if unreserved < self.hands + self.may_hang:
             room = unreserved - slow < max(1, int(self.limit))
             room_to_hang = slow < self.may_hang
-            for urgency in self._order():
+            for urgency in self._order(only_access=only_access):
                 for took_long, fits in ((False, room), (True, room_to_hang)):
                     job = self._pop(urgency, took_long=took_long) if fits else None
                     if job is not None:
@@ -257,8 +259,11 @@ class TaskQueue:
                     return job
         return None
 
-    def _order(self) -> Iterator[Urgency]:
+    def _order(self, *, only_access: bool) -> Iterator[Urgency]:
         """Yield the urgencies in the order of this turn."""
+        if only_access:
+            yield from (Urgency.REVOKE, (Urgency.END, Urgency.HELD)[self._turn % 2], Urgency.END, Urgency.HELD)
+            return
         part, place = divmod(self._turn, _EVERY)
         if place == _OTHER:
             first = part % len(_TURNS)

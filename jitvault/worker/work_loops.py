@@ -9,11 +9,13 @@ from jitvault.context import WorkerContext
 from jitvault.documents.paths import DocumentEffect, WorkItem
 from jitvault.errors import JitvaultError
 from jitvault.kill_switch.triggers import Reasons, covered_by_freeze, tripped
+from jitvault.ledger.kept_tasks import OfferedTask
+from jitvault.ledger.model import TaskRow
 from jitvault.ledger.unchanged import NothingDue, Unchanged
 from jitvault.lifecycle.record.due_time import due_too_late
 from jitvault.lifecycle.requests.pending import Backlog, DocumentWatcher, Triage
 from jitvault.lifecycle.requests.quota import record_over_quota
-from jitvault.model.states import LIVE_STATES
+from jitvault.model.states import DELIVERED_STATES, LIVING
 from jitvault.worker.author_listings import AuthorListings
 from jitvault.worker.due_rounds import DueRounds
 from jitvault.worker.loop_base import LoopBase
@@ -251,31 +253,36 @@ class WorkLoops(LoopBase):
         self.every("tripwires", 0, look)
 
     def _take_due(self, worker: WorkerContext, rest: NothingDue, rounds: DueRounds) -> float:
-        """Claim as many due tasks as the threads are ready for, in turns of their requesters.
+        """Claim as many due tasks as can soon be handled, in turns of their requesters.
 
         Returns after how many seconds to look again. Where no task is due, `rest` is told.
         """
-        ledger = worker.ledger
         pool = self.pool
         # other due work must not delay the renewals of held tasks, whose credentials would expire
-        only_held = not pool.room(Urgency.HELD, Urgency.DUE)
-        room = pool.room(Urgency.HELD) if only_held else pool.room(Urgency.HELD, Urgency.DUE)
-        if not room:
+        with_access = pool.room(Urgency.HELD) + worker.kept.room
+        others = 0 if pool.is_behind else pool.room(Urgency.HELD, Urgency.DUE)
+        taken = self._claim_due(worker, with_access, rounds, only_held=True) if with_access else 0
+        more = self._claim_due(worker, others, rounds, only_held=False) if others else 0
+        if taken == with_access or more == others:
             return self.pace.due_s / _FASTER
-        now = worker.now()
-        besides = pool.already_due() | worker.kept.due_here(now)
+        return self.pace.due_s if taken or more else self._until_due(worker, rest)
+
+    def _claim_due(self, worker: WorkerContext, room: int, rounds: DueRounds, *, only_held: bool) -> int:
+        """Claim due tasks, and hand each to the renewals of many or to a thread of its own; return how many."""
+        ledger, now = worker.ledger, worker.now()
+        besides = self.pool.already_due() | worker.kept.due_here(now)
         taken = ledger.take_due(now, room, besides=besides, served=rounds.served, only_held=only_held)
         tasks = {task.task_id: task for task in ledger.known_tasks(taken)}
         for task_id in taken:
             task = tasks.get(task_id)
-            urgency = Urgency.HELD if task is not None and task.state in LIVE_STATES else Urgency.DUE
+            if task is not None and _offered(worker, task):
+                continue
+            urgency = Urgency.HELD if task is not None and task.state in LIVING else Urgency.DUE
             requester = task.requester if task is not None else ""
-            if not pool.want(Job(task_id, urgency, author=requester, if_due=True)):
+            if not self.pool.want(Job(task_id, urgency, author=requester, if_due=True)):
                 ledger.give_back(task_id)
         rounds.took({task.requester for task in tasks.values()})
-        if only_held or len(taken) == room:
-            return self.pace.due_s / _FASTER
-        return self.pace.due_s if taken else self._until_due(worker, rest)
+        return len(taken)
 
     def _until_due(self, worker: WorkerContext, rest: NothingDue) -> float:
         """Return how long nothing is due that the ledger knows now.
@@ -308,3 +315,13 @@ class WorkLoops(LoopBase):
             self.pool.want(job, news=is_new)
         known.clear()
         known.update(reasons)
+
+
+def _offered(worker: WorkerContext, task: TaskRow) -> bool:
+    """Offer a due task to be looked at and renewed with others; return False where it needs a thread of its own."""
+    if task.state not in DELIVERED_STATES or task.due_at is None or not worker.kept.takes(task.task_id):
+        return False
+    # before it is offered: whoever takes it continues the claim
+    worker.ledger.lend(task.task_id)
+    worker.kept.offer(OfferedTask(task.task_id, task.due_at))
+    return True

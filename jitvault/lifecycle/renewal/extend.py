@@ -104,6 +104,11 @@ def extend(worker: WorkerContext, record: TaskRecord, claim: int) -> TaskRecord:
     return _apply(worker, record, claim, asked, decision)
 
 
+def is_extension_asked(worker: WorkerContext, record: TaskRecord) -> bool:
+    """Return whether an extension request has no answer yet."""
+    return _open_request(worker, record) is not None
+
+
 _AGAIN = "The task continues until its deadline. Ask for what is permitted, or have another task granted."
 
 

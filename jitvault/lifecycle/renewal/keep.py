@@ -1,39 +1,45 @@
-"""Renew kept tasks, many at once, while everything holds.
+"""Renew held tasks, many at once, while everything holds.
 
 Each renewal asks what a whole turn asks (`jitvault.lifecycle.end_reasons.why_end`). What Vault says is known by facts,
-which the audit stream keeps true. Policy is asked each time. Everything else has not changed since the whole turn
-before. Where anything is in the way, the task is left to a whole turn, which alone may end it. So is a task whose event
-chain does not allow for the next expiry yet, and the last renewal before the deadline.
+which the audit stream keeps true. Policy is asked each time. Everything else has not changed since the task was looked
+at. It is looked at again (`jitvault.lifecycle.renewal.look`) before its event chain says when its token can expire
+next, and where lines may have been missed. Where anything is in the way, the task is left to a whole turn, which alone
+may end it. So is the last renewal before the deadline.
 
 A batch is two commits, whatever its size: claims and intents before the first request, answers after the last one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from jitvault.context import WorkerContext
-from jitvault.errors import TargetUnavailable
+from jitvault.errors import JitvaultError, TargetUnavailable, VaultUnavailable
 from jitvault.ledger.claim_clock import now as claim_clock
-from jitvault.ledger.kept_tasks import KeptTask, mount_of
-from jitvault.ledger.model import GrantRow, LeaseRow, OperationRow, OpState, TaskRecord
-from jitvault.ledger.upkeep import Intended, Upkeep, record_after_upkeep
+from jitvault.ledger.kept_tasks import KeptTask, OfferedTask, mount_of
+from jitvault.ledger.model import Change, GrantRow, LeaseRow, OperationRow, OpState, TaskRecord
+from jitvault.ledger.task_change import record_after
+from jitvault.ledger.upkeep import Begun, Intended, Upkeep, record_after_upkeep
 from jitvault.lifecycle.decision.drift import drift_besides_request
 from jitvault.lifecycle.decision.evaluate import why_not_renewed
 from jitvault.lifecycle.decision.still_approved import why_not_agent
-from jitvault.lifecycle.record.history import last_decision
-from jitvault.lifecycle.record.integrity import problems_of
-from jitvault.lifecycle.record.renewals import latest_expiry
 from jitvault.lifecycle.renewal.due_turn import due_turn, read_up_to
-from jitvault.lifecycle.renewal.renew import Renewed, due_credentials, new_operations, renew_credential
-from jitvault.lifecycle.renewal.schedule import next_heartbeat_deadline, renewable_credentials
+from jitvault.lifecycle.renewal.look import look, to_keep
+from jitvault.lifecycle.renewal.renew import (
+    Renewed,
+    due_credentials,
+    expiry_change,
+    new_operations,
+    outlives_chain,
+    renew_credential,
+)
+from jitvault.lifecycle.renewal.schedule import renewable_credentials
 from jitvault.lifecycle.requests.freeze_documents import freezes
+from jitvault.lifecycle.requests.publish import announced_publication, publish_claimed
 from jitvault.lifecycle.unexpected_error import others_go_on
-from jitvault.model.event_bodies import Extended, said
 from jitvault.model.revision import Revision
 from jitvault.model.scope import FreezeStatement
-from jitvault.model.states import LIVE_STATES, State, Verdict
 from jitvault.model.ttl import needs_renewal, next_look
 from jitvault.operations import record_answer
 
@@ -42,129 +48,133 @@ ANSWER_S = 2
 _LAST_S = 2.0
 """After so many seconds nothing more is planned, and after so many of a batch's claims nothing more is sent."""
 
+Due = KeptTask | OfferedTask
+
 
 @dataclass(frozen=True, slots=True)
 class _Planned:
-    """A task whose credentials are renewed now, each by its operation."""
+    """A task whose credentials are renewed now, each by its operation.
+
+    `record` is the whole of it where it was looked at. `change` is the event that says when its token can expire next,
+    and `publication` the intent to publish the task with it.
+    """
 
     kept: KeptTask
     rows: Sequence[GrantRow | LeaseRow]
     ops: tuple[OperationRow, ...]
     seconds: int
-
-
-def kept_after_turn(worker: WorkerContext, record: TaskRecord, drops: int) -> KeptTask | None:
-    """Return what to keep of a task after its whole turn; None for a task that needs whole turns.
-
-    `drops` is how often facts had been dropped when the turn began. Needing whole turns are tasks that rest on
-    approvals, whose decisions are read anew each time, tasks that were delegated, and whatever an act is open for.
-    """
-    task = record.task
-    if task.state not in LIVE_STATES or task.is_being_replaced or task.parent is not None or record.findings:
-        return None
-    extensions = [body for _, body in said(record.events, Extended)]
-    decided = last_decision(record)
-    obligations = [decided.policy.obligations, *(each.decision.obligations for each in extensions)]
-    if any(each.approvals for each in obligations) or _has_open_act(record) or problems_of(worker, record):
-        return None
-    grant = record.grants[-1]
-    unclaimed = grant.unwrap_deadline if task.state is State.ISSUED else None
-    return KeptTask(
-        record=replace(record, events=(), checks=(), decisions=(), operations=()),
-        agent_groups=tuple(decided.agent_groups),
-        window_s=extensions[-1].extension.window_s if extensions else None,
-        look_at=next_look(task.ends_at, unclaimed, next_heartbeat_deadline(worker, record)),
-        drops=drops,
-    )
-
-
-def _has_open_act(record: TaskRecord) -> bool:
-    """Return whether an act's outcome is open, or a replaced token or its leases are not proven dead."""
-    is_open = (OpState.INTENDED, OpState.UNKNOWN)
-    current = record.grants[-1].grant_id
-    if any(op.state in is_open for op in record.operations):
-        return True
-    if not all(grant.settled for grant in record.grants[:-1]):
-        return True
-    return any(lease.verdict is Verdict.LIVE and lease.grant_id != current for lease in record.leases)
+    record: TaskRecord | None = None
+    change: Change | None = None
+    publication: OperationRow | None = None
 
 
 def renew_kept(worker: WorkerContext, most: int) -> int:
-    """Renew up to so many kept tasks that are due, and return how many can be kept.
+    """Renew up to so many due tasks, and return how many can be kept.
 
-    A task that is not renewed is left to whole turns. Raises AuditUntrusted where the stream was not read up to when
-    they were due, LedgerUnavailable, and whatever else keeps Vault from being asked.
+    A task that is not renewed is left to whole turns. Where the stream or Vault does not answer, tasks stay as they
+    are, and due. Raises AuditUntrusted where the stream was not read up to when they were due, LedgerUnavailable, and
+    whatever else keeps Vault from being asked.
     """
     taken = worker.kept.take_due(worker.now(), most)
-    left = {kept.task_id for kept in taken}
+    left = {each.task_id for each in taken}
+    # what ends by the clock does not wait for the stream
+    back = [each for each in taken if not _needs_turn(worker, each)]
+    failure: JitvaultError | None = None
+    renewed: list[KeptTask] = []
     try:
-        renewed = _renew(worker, taken) if taken else []
-        for kept in renewed:
-            worker.kept.put_back(kept)
-            left.discard(kept.task_id)
+        if back:
+            worker = replace(worker, mode=replace(worker.mode, is_scheduled=True))
+            planned, back, failure = _planned(worker, back)
+            renewed, failed = _renew(worker, planned)
+            failure = failure or failed
     finally:
+        for each in (*back, *renewed):
+            worker.kept.put_back(each)
+            left.discard(each.task_id)
         for task_id in left:
             worker.kept.leave(task_id)
+            worker.ledger.give_lent_back(task_id)
+    if failure is not None:
+        raise failure
     return len(renewed)
 
 
-def _renew(worker: WorkerContext, taken: Sequence[KeptTask]) -> list[KeptTask]:
-    """Renew tasks; return those that can be kept, as they are now."""
-    due_at = max(kept.due_at for kept in taken if kept.due_at is not None)
-    worker = replace(worker, mode=replace(worker.mode, is_scheduled=True))
-    with worker.facts.turn():
-        read_up_to(worker, due_at)
-        with due_turn(worker, due_at):
-            planned, after = _planned(worker, taken)
-    begun_at = claim_clock()
-    intended = [Intended(each.kept.record.task, each.ops) for each in planned]
-    claims = worker.ledger.begin_renewals(intended) if intended else {}
-    begun = [each for each in planned if each.kept.task_id in claims]
-    answers = _send(worker, begun, begun_at)
-    upkeeps: list[Upkeep] = []
-    for each in begun:
-        upkeep, kept = _outcome(worker, each, claims[each.kept.task_id], answers)
-        upkeeps.append(upkeep)
-        after += [kept] if kept is not None else []
-    lost = worker.ledger.keep_up_all(upkeeps) if upkeeps else set()
-    return [kept for kept in after if kept.task_id not in lost]
+def _needs_turn(worker: WorkerContext, due: Due) -> bool:
+    """Return whether a task ends, or has to give a sign of life, by the clock."""
+    return isinstance(due, KeptTask) and due.look_at is not None and worker.now() >= due.look_at
 
 
-def _planned(worker: WorkerContext, taken: Sequence[KeptTask]) -> tuple[list[_Planned], list[KeptTask]]:
-    """Return the tasks that may go on without a whole turn, and those that had no turn in time.
+def _planned(worker: WorkerContext, due: Sequence[Due]) -> tuple[list[_Planned], list[Due], JitvaultError | None]:
+    """Return the tasks that may go on, those that had no turn, and why Vault could not be asked about one.
 
     Where Vault is slow, those in hand must not wait for each other: nobody else renews them meanwhile.
     """
-    begun_at = claim_clock()
-    if worker.ledger.freeze() is not None:
-        return [], []
-    in_force = freezes(worker)
+    due_at = max(each.due_at for each in due if each.due_at is not None)
     found: list[_Planned] = []
-    for n, kept in enumerate(taken):
-        if claim_clock() - begun_at > _LAST_S:
-            return found, list(taken[n:])
-        with others_go_on(kept.task_id):
-            planned = _plan(worker, kept, in_force)
-            found += [planned] if planned is not None else []
-    return found, []
+    with worker.facts.turn():
+        read_up_to(worker, due_at)
+        begun_at = claim_clock()
+        with due_turn(worker, due_at):
+            if worker.ledger.freeze() is not None:
+                return [], [], None
+            in_force = freezes(worker)
+            for n, each in enumerate(due):
+                if claim_clock() - begun_at > _LAST_S:
+                    return found, list(due[n:]), None
+                failure = None
+                with others_go_on(each.task_id):
+                    try:
+                        found += _plan(worker, each, in_force)
+                    except TargetUnavailable:
+                        continue
+                    except VaultUnavailable as error:
+                        failure = error
+                if failure is not None:
+                    # this one is left to a whole turn: its agent may have made its documents slow to read
+                    return found, list(due[n + 1 :]), failure
+    return found, [], None
 
 
-def _plan(worker: WorkerContext, kept: KeptTask, in_force: Sequence[FreezeStatement]) -> _Planned | None:
-    record, now = kept.record, worker.now()
-    if kept.drops != worker.facts.drops or worker.kept.had_news(kept.task_id):
-        return None
-    if kept.look_at is not None and now >= kept.look_at:
-        return None
-    rows, seconds = due_credentials(worker, record, now)
-    expires_at = record.grants[-1].expires_at
-    if not rows or not seconds or expires_at is None or expires_at < latest_expiry(worker, seconds):
-        return None
-    if record.task.ends_at is None or not needs_renewal(now, record.task.ends_at, seconds):
-        # the chain says when a token expires that is renewed for the last time
-        return None
-    if not _may_go_on(worker, kept, in_force):
-        return None
-    return _Planned(kept, rows, new_operations(worker, record, rows), seconds)
+def _plan(worker: WorkerContext, due: Due, in_force: Sequence[FreezeStatement]) -> list[_Planned]:
+    """Return the task as it is to be renewed, nothing where it needs a whole turn."""
+    if isinstance(due, OfferedTask) or (due.is_stale and due.drops != worker.facts.drops):
+        return _plan_after_look(worker, due.task_id)
+    rows, seconds = _due_credentials(worker, due)
+    ops = new_operations(worker, due.record, rows)
+    if rows and outlives_chain(worker, due.record, ops, seconds):
+        return _plan_after_look(worker, due.task_id)
+    if not rows or worker.kept.had_news(due.task_id) or not _may_go_on(worker, due, in_force):
+        return []
+    return [_Planned(replace(due, is_stale=due.drops != worker.facts.drops), rows, ops, seconds)]
+
+
+def _plan_after_look(worker: WorkerContext, task_id: str) -> list[_Planned]:
+    """Look at the task, and return it as it is to be renewed."""
+    looked = look(worker, task_id)
+    if looked is None or worker.kept.had_news(task_id) or worker.kept.is_avoided(looked[0], worker.now()):
+        return []
+    kept, record = looked
+    rows, seconds = _due_credentials(worker, kept)
+    if not rows or _needs_turn(worker, kept):
+        return []
+    ops = new_operations(worker, record, rows)
+    if not outlives_chain(worker, record, ops, seconds):
+        return [_Planned(kept, rows, ops, seconds)]
+    change = expiry_change(worker, record, ops, seconds)
+    publication = announced_publication(worker, task_id)
+    change = replace(change, rows=(*change.rows, publication))
+    return [_Planned(kept, rows, ops, seconds, record, change, publication)]
+
+
+def _due_credentials(worker: WorkerContext, kept: KeptTask) -> tuple[Sequence[GrantRow | LeaseRow], int]:
+    """Return what to renew of a task, and by how many seconds; nothing for the last time before its deadline.
+
+    The chain says when a token expires that is renewed for the last time, which a whole turn writes.
+    """
+    now, ends_at = worker.now(), kept.record.task.ends_at
+    rows, seconds = due_credentials(worker, kept.record, now)
+    is_last = ends_at is None or not seconds or not needs_renewal(now, ends_at, seconds)
+    return ([], 0) if is_last else (rows, seconds)
 
 
 def _may_go_on(worker: WorkerContext, kept: KeptTask, in_force: Sequence[FreezeStatement]) -> bool:
@@ -181,6 +191,42 @@ def _may_go_on(worker: WorkerContext, kept: KeptTask, in_force: Sequence[FreezeS
         and why_not_renewed(worker, revision, kept.window_s) is None
         and drift_besides_request(worker, kept.record) is None
     )
+
+
+def _renew(worker: WorkerContext, planned: Sequence[_Planned]) -> tuple[list[KeptTask], JitvaultError | None]:
+    """Renew tasks; return those that can be kept, as they are now, and why Vault did not answer for others."""
+    if not planned:
+        return [], None
+    begun_at = claim_clock()
+    intended = [Intended(each.kept.record.task, each.ops, each.change) for each in planned]
+    begun = worker.ledger.begin_renewals(intended, worker.now())
+    claimed = [_as_begun(each, begun[each.kept.task_id]) for each in planned if each.kept.task_id in begun]
+    answers = _send(worker, claimed, begun_at)
+    outcomes = [_outcome(worker, each, begun[each.kept.task_id].claim, answers) for each in claimed]
+    lost = worker.ledger.keep_up_all([upkeep for upkeep, _ in outcomes]) if outcomes else set()
+    _publish(worker, [each for each in claimed if each.kept.task_id not in lost], begun)
+    failures = (answers[op.op_id].failure for each in claimed for op in each.ops)
+    failure = next((error for error in failures if _says_vault_is_away(error)), None)
+    return [kept for _, kept in outcomes if kept is not None and kept.task_id not in lost], failure
+
+
+def _as_begun(planned: _Planned, begun: Begun) -> _Planned:
+    """Return a task as it is after the event that came before its renewals."""
+    if planned.record is None or planned.change is None or begun.written is None:
+        return planned
+    record = record_after(planned.record, planned.change.rows, begun.written)
+    if record is None:
+        raise JitvaultError(f"task {planned.kept.task_id}: what was not sent yet cannot be settled")
+    return replace(planned, record=record, kept=replace(planned.kept, record=to_keep(record)))
+
+
+def _publish(worker: WorkerContext, renewed: Sequence[_Planned], begun: Mapping[str, Begun]) -> None:
+    """Publish the tasks that had an event; one that fails is published by its next whole turn."""
+    for each in renewed:
+        if each.record is not None and each.publication is not None:
+            task_id = each.kept.task_id
+            with others_go_on(task_id):
+                publish_claimed(worker, each.record, begun[task_id].claim, None, intent=each.publication)
 
 
 def _send(worker: WorkerContext, begun: Sequence[_Planned], begun_at: float) -> dict[str, Renewed]:
@@ -208,7 +254,7 @@ def _send(worker: WorkerContext, begun: Sequence[_Planned], begun_at: float) -> 
 
 
 def _outcome(
-    worker: WorkerContext, planned: _Planned, claim: int, answers: dict[str, Renewed]
+    worker: WorkerContext, planned: _Planned, claim: int, answers: Mapping[str, Renewed]
 ) -> tuple[Upkeep, KeptTask | None]:
     """Return what to write of a task, and what to keep of it; nothing of one that needs a whole turn now.
 
@@ -217,9 +263,18 @@ def _outcome(
     results = [answers[op.op_id] for op in planned.ops]
     rows = tuple(row for result in results for row in (result.row, result.op))
     upkeep = Upkeep(planned.kept.task_id, claim, rows, gives_back=True)
-    if any(result.over or result.failure is not None for result in results):
+    if any(result.over or (result.failure and not _was_not_sent(result)) for result in results):
         return upkeep, None
     renewed = record_after_upkeep(planned.kept.record, upkeep)
     due_at = next_look(planned.kept.look_at, *(row.renew_at for row in renewable_credentials(renewed)))
     upkeep = replace(upkeep, fields={"due_at": due_at})
     return upkeep, replace(planned.kept, record=record_after_upkeep(renewed, upkeep))
+
+
+def _was_not_sent(result: Renewed) -> bool:
+    """Return whether Vault did nothing about a renewal, because it could not be asked."""
+    return result.op.state is OpState.ABANDONED and _says_vault_is_away(result.failure)
+
+
+def _says_vault_is_away(error: JitvaultError | None) -> bool:
+    return isinstance(error, VaultUnavailable) and not isinstance(error, TargetUnavailable)

@@ -125,19 +125,28 @@ def _renew(
 def _commit_intents(
     worker: WorkerContext, record: TaskRecord, claim: int, ops: tuple[OperationRow, ...], seconds: int
 ) -> TaskRecord:
-    """Commit that these renewals are sent; return the task.
+    """Commit that these renewals are sent; return the task."""
+    if not outlives_chain(worker, record, ops, seconds):
+        return worker.ledger.keep_up(record, Upkeep(record.task.task_id, claim, ops))
+    return worker.ledger.change(record, expiry_change(worker, record, ops, seconds), claim=claim, at=worker.now())
 
-    The event comes first where the token can live for longer by them than the chain says.
-    """
-    task, grant = record.task, record.grants[-1]
-    latest = latest_expiry(worker, seconds)
+
+def outlives_chain(worker: WorkerContext, record: TaskRecord, ops: tuple[OperationRow, ...], seconds: int) -> bool:
+    """Return whether the token can live for longer by these renewals than the event chain says."""
+    expires_at = record.grants[-1].expires_at
     renews_token = any(op.kind == OperationKind.RENEW_TOKEN for op in ops)
-    if not renews_token or (grant.expires_at is not None and grant.expires_at >= latest):
-        return worker.ledger.keep_up(record, Upkeep(task.task_id, claim, ops))
-    until = max(latest, expiry_to_commit(worker, task.ends_at or latest, grant.step_s))
+    return renews_token and (expires_at is None or expires_at < latest_expiry(worker, seconds))
+
+
+def expiry_change(worker: WorkerContext, record: TaskRecord, ops: tuple[OperationRow, ...], seconds: int) -> Change:
+    """Return the event that commits the next latest expiry ahead, with the intents of these renewals.
+
+    It comes before the first of them is sent.
+    """
+    latest, grant = latest_expiry(worker, seconds), record.grants[-1]
+    until = max(latest, expiry_to_commit(worker, record.task.ends_at or latest, grant.step_s))
     body = RenewIntended(until=until, renewals=renewals_to_name(worker, record))
-    change = Change(EventKind.RENEW_INTENDED, body, rows=(replace(grant, expires_at=until), *ops))
-    return worker.ledger.change(record, change, claim=claim, at=worker.now())
+    return Change(EventKind.RENEW_INTENDED, body, rows=(replace(grant, expires_at=until), *ops))
 
 
 def _renew_token(worker: WorkerContext, record: TaskRecord, grant: GrantRow, op: OperationRow, seconds: int) -> Renewed:

@@ -5,13 +5,14 @@ Only the worker can write that document.
 
 from __future__ import annotations
 
+import contextlib
 from datetime import datetime
 
 from jitvault.context import WorkerContext
 from jitvault.documents.paths import published_path, stands_until
 from jitvault.documents.published_parts import CountedDecision
 from jitvault.documents.published_task import ChainEnd, PublishedDocument, PublishedRefusal, PublishedTask
-from jitvault.errors import JitvaultError
+from jitvault.errors import JitvaultError, LedgerUnavailable, WrongState
 from jitvault.ledger.model import OperationRow, TaskRecord, TaskRow
 from jitvault.lifecycle.record.history import ended_of, refused_grant_of
 from jitvault.lifecycle.record.integrity import is_published, published
@@ -97,6 +98,35 @@ def publish(
     path = published_path(task.task_id)
     op = intent.op_id if intent else announce(worker, OperationKind.PUBLISH, path, task_id=task.task_id)
     worker.documents.put(path, said.as_document(), op=op)
+
+
+def publish_claimed(
+    worker: WorkerContext,
+    record: TaskRecord,
+    claim: int,
+    decision: RequestDecision | None,
+    error: JitvaultError | None = None,
+    *,
+    intent: OperationRow | None = None,
+) -> None:
+    """Publish the task's state to Vault, while no other process has claimed it since.
+
+    The claim may have been given back with `intent`. A process may be suspended for longer than its claim lives, even
+    right before it writes to Vault. It has then overwritten a newer state, so it publishes the newer state again.
+    Raises WrongState where another process has taken the task over.
+    """
+    task_id = record.task.task_id
+    if intent is None:
+        # a ledger that accepts no writes gives no other process the claim either
+        with contextlib.suppress(LedgerUnavailable):
+            worker.ledger.extend(task_id, claim)
+    publish(worker, record, decision, error, intent=intent)
+    try:
+        with contextlib.suppress(LedgerUnavailable):
+            worker.ledger.check_claim(task_id, claim)
+    except WrongState:
+        publish(worker, worker.record(task_id), None)
+        raise
 
 
 def _open_to(decision: RequestDecision) -> list[str]:

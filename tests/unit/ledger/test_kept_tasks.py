@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from jitvault.audit.changes import EVERYTHING, KEYS, Change, document_place
 from jitvault.documents.paths import decision_path, freeze_path, published_path, request_path, vault_path
-from jitvault.ledger.kept_tasks import LATE, KeptTask, KeptTasks, mount_of
+from jitvault.ledger.kept_tasks import KeptTask, KeptTasks, OfferedTask, mount_of
 from jitvault.ledger.model import LeaseRow, TaskRecord
 from jitvault.model.states import State, Verdict
 
@@ -27,7 +27,7 @@ def kept(task_id: str = "t-1", due_at: datetime | None = NOW, leases: Sequence[L
 def keep(tasks: KeptTasks, *every: KeptTask) -> None:
     for each in every:
         tasks.begin_turn(each.task_id)
-        tasks.end_turn(each.task_id, each)
+        tasks.end_turn(each.task_id, each, has_access=True)
 
 
 def _place(path: str) -> str:
@@ -57,7 +57,7 @@ def test_a_change_that_may_concern_a_task_forgets_it(places: tuple[str, ...], co
     tasks.begin_turn("t-1")
     if when == "in its turn":
         tasks.saw(line)
-    tasks.end_turn("t-1", kept())
+    tasks.end_turn("t-1", kept(), has_access=True)
     if when == "afterwards":
         tasks.saw(line)
     in_hand = tasks.take_due(NOW, 9)
@@ -73,7 +73,7 @@ def test_a_turn_that_begins_forgets_what_was_kept_and_one_that_fails_keeps_nothi
     keep(tasks, kept())
     tasks.begin_turn("t-1")
     assert len(tasks) == 0
-    tasks.end_turn("t-1", None)
+    tasks.end_turn("t-1", None, has_access=False)
     assert len(tasks) == 0 and tasks.take_due(NOW, 9) == []
 
 
@@ -87,12 +87,54 @@ def test_a_task_in_hand_is_no_other_threads_until_it_is_left() -> None:
     assert tasks.due_here(NOW) == set() and len(tasks) == 0
 
 
-def test_a_task_that_is_too_late_is_left_to_whole_turns() -> None:
+def test_a_task_that_is_late_stays_kept_and_shows_for_how_long() -> None:
     tasks = KeptTasks()
     keep(tasks, kept("t-1"), kept("t-2", NOW + timedelta(seconds=1)))
-    now = NOW + LATE
-    assert tasks.due_here(now) == {"t-2"}
-    assert [each.task_id for each in tasks.take_due(now, 9)] == ["t-2"]
+    assert tasks.late_s(NOW - timedelta(seconds=1)) == 0
+    now = NOW + timedelta(minutes=5)
+    assert tasks.late_s(now) == 300
+    assert [each.task_id for each in tasks.take_due(now, 1)] == ["t-1"]
+    assert tasks.late_s(now) == 299
+    # what is forgotten is nobody's delay
+    tasks.forget("t-2")
+    assert tasks.late_s(now) == 0
+
+
+def test_a_task_that_is_offered_is_in_hand_until_a_turn_and_counts_as_late() -> None:
+    tasks, room = KeptTasks(), KeptTasks().room
+    offered = OfferedTask("t-1", NOW)
+    tasks.offer(offered)
+    assert tasks.room == room - 1 and tasks.late_s(NOW + timedelta(seconds=7)) == 7
+    assert tasks.due_here(NOW) == {"t-1"}
+    assert tasks.take_due(NOW, 9) == [offered] and tasks.due_here(NOW) == {"t-1"}
+    # one that had no turn is offered again
+    tasks.put_back(offered)
+    assert tasks.take_due(NOW, 9) == [offered]
+    tasks.leave("t-1")
+    assert tasks.due_here(NOW) == set() and tasks.room == room
+
+
+def test_a_task_that_was_left_is_not_offered_again_before_a_whole_turn_and_then_only_if_it_can_be_kept() -> None:
+    tasks = KeptTasks()
+    assert tasks.takes("t-1")
+    tasks.leave("t-1")
+    assert not tasks.takes("t-1")
+    tasks.begin_turn("t-1")
+    tasks.end_turn("t-1", None, has_access=True)
+    assert not tasks.takes("t-1")
+    keep(tasks, kept("t-1"))
+    assert tasks.takes("t-1")
+    # what is over is remembered by nobody
+    tasks.begin_turn("t-1")
+    tasks.end_turn("t-1", None, has_access=False)
+    assert tasks.takes("t-1")
+
+
+def test_what_is_kept_comes_before_what_is_offered() -> None:
+    tasks = KeptTasks()
+    tasks.offer(OfferedTask("t-2", NOW - timedelta(seconds=9)))
+    keep(tasks, kept("t-1"))
+    assert [each.task_id for each in tasks.take_due(NOW, 9)] == ["t-1", "t-2"]
 
 
 def test_tasks_with_leases_of_a_mount_that_hangs_are_left_to_whole_turns_for_a_minute() -> None:
@@ -114,8 +156,8 @@ def test_what_is_due_is_what_was_kept_last_and_comes_in_its_order(turns: list[tu
         keep(tasks, kept(name, NOW + timedelta(seconds=second)))
         last[name] = second
     at = NOW + timedelta(seconds=now)
-    due = sorted(second for second in last.values() if now - LATE.seconds < second <= now)
-    assert tasks.due_here(at) == {name for name, second in last.items() if now - LATE.seconds < second <= now}
+    due = sorted(second for second in last.values() if second <= now)
+    assert tasks.due_here(at) == {name for name, second in last.items() if second <= now}
     found = tasks.take_due(at, 99)
     assert [(each.due_at - NOW).seconds for each in found if each.due_at] == due
     assert {each.task_id for each in found} == {name for name, second in last.items() if second in due}

@@ -204,6 +204,30 @@ def test_vault_that_takes_no_more_is_asked_for_half_as_much_and_then_for_more_ag
     assert agenda.limit == 8 and len(taken(agenda, 0.0)) == 6
 
 
+def test_while_renewals_are_late_nothing_is_begun_but_what_ends_or_keeps_access() -> None:
+    agenda = TaskQueue(hands=8, may_hang=1)
+    for n, urgency in enumerate(Urgency):
+        agenda.want(job(f"t-{n}", urgency), 0.0)
+    begun = list(iter(lambda: agenda.take(0.0, only_access=True), None))
+    assert sorted(each.urgency for each in begun) == [Urgency.REVOKE, Urgency.END, Urgency.HELD]
+    # the others are still there once renewals are in time again
+    assert sorted(taken(agenda, 0.0)) == ["t-3", "t-4", "t-5"]
+
+
+def test_while_renewals_are_late_neither_ends_nor_renewals_wait_for_all_of_the_others() -> None:
+    agenda = TaskQueue(hands=1, may_hang=1)
+    for n in range(9):
+        agenda.want(job(f"end-{n}", Urgency.END), 0.0)
+        agenda.want(job(f"held-{n}", Urgency.HELD), 0.0)
+    begun = []
+    for _ in range(6):
+        each = agenda.take(0.0, only_access=True)
+        assert each is not None
+        agenda.done(each, 0.0)
+        begun.append(each.urgency)
+    assert sorted(begun) == 3 * [Urgency.END] + 3 * [Urgency.HELD]
+
+
 def test_of_what_is_due_no_more_is_taken_ahead_than_the_hands_are_ready_for() -> None:
     agenda, due = TaskQueue(hands=2, may_hang=1), (Urgency.HELD, Urgency.DUE)
     for n in range(9):
