@@ -115,9 +115,10 @@ class UpkeepQueries:
             return list(connection.execute(_RENEWAL_LINES, {"task_id": task_id, "since": since}).scalars())
 
     def renewed_at(self, grant: GrantRow, answer: str) -> datetime | None:
-        """Return when Vault last gave this answer to a renewal of a task's token, by a worker's clock; None if never.
+        """Return when Vault last gave this answer to a renewal of a token, None if never.
 
-        What was looked up after its answer was lost has another answer: it may not have been done.
+        The time is by a worker's clock. What was looked up after its answer was lost has another answer: it may not
+        have been done.
         """
         asked = {"task_id": grant.task_id, "subject": grant.accessor_hmac, "answer": answer}
         with self._db.read() as connection:

@@ -78,7 +78,7 @@ def renew_at(sent: datetime, given_s: int, ends_at: datetime) -> datetime | None
 
 
 def unrenewed_expiry(issued_at: datetime, renew_at: datetime, step_s: int) -> datetime:
-    """Return when Vault ends a token that is due to be renewed at `renew_at`, if nobody renews it any more.
+    """Return when Vault ends a token that is due at `renew_at`, if nobody renews it.
 
     It was created or renewed last for one step, half of which is left then. The result is at most 1/60 of a step late,
     as `renew_at` is; a token that Vault gave less ends before it.

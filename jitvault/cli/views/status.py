@@ -216,7 +216,7 @@ def _origin_of_ttl(spec: TaskBody) -> str:
 
 
 def _expiry(grant: Mapping[str, Any], now: datetime, *, is_held: bool) -> dict[str, str]:
-    """Return when a token expires: if nobody renews it any more, and at the latest, by what is committed ahead.
+    """Return when a token expires if nobody renews it, and the bound that is committed ahead.
 
     A token that is dead does not expire any more, and one of a task that is not held is not renewed.
     """

@@ -210,7 +210,7 @@ def _grant(grant: GrantRow, renewed_at: datetime | None) -> dict[str, Any]:
 
 
 def _unrenewed_expiry(grant: GrantRow) -> datetime | None:
-    """Return when Vault ends a token at the latest if nobody renews it any more, None for one that is dead."""
+    """Return when Vault ends a token at the latest if nobody renews it, None for a dead one."""
     if grant.verdict in DEAD:
         return None
     if grant.issued_at is None or grant.renew_at is None or grant.expires_at is None:
