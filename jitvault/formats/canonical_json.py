@@ -10,6 +10,8 @@ import msgspec
 import rfc8785
 
 _SORTED = msgspec.json.Encoder(order="sorted")
+_EXACT = 2**53
+"""JSON holds integers below it exactly."""
 
 
 def canonical_bytes(value: Mapping[str, Any]) -> bytes:
@@ -17,19 +19,28 @@ def canonical_bytes(value: Mapping[str, Any]) -> bytes:
 
     Raises ValueError for what JSON cannot hold exactly.
     """
-    return rfc8785.dumps(dict(value))
+    data = dict(value)
+    # nearly all data is plain, and a fast encoder then gives the same bytes in a tenth of the time
+    return _SORTED.encode(data) if _is_plain(data) else rfc8785.dumps(data)
 
 
-def likely_bytes(value: Mapping[str, Any]) -> bytes | None:
-    """Return the canonical bytes of nearly all JSON data, quickly.
+def _is_plain(value: object) -> bool:
+    """Return whether any encoder with sorted keys gives the canonical bytes.
 
-    This takes a twentieth of the time of `canonical_bytes`. For the rest the bytes differ, or the result is None. A
-    digest of canonical bytes that these bytes match proves that data is unchanged; a mismatch proves nothing.
+    There are no numbers but small integers, no keys whose order depends on their encoding, and nothing to be escaped
+    but quotes and backslashes.
     """
-    try:
-        return _SORTED.encode(value)
-    except (TypeError, ValueError, RecursionError):
-        return None
+    if isinstance(value, str):
+        return value.isprintable()
+    if isinstance(value, dict):
+        return all(map(_is_plain_key, value)) and all(map(_is_plain, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or (isinstance(value, int) and -_EXACT < value < _EXACT)
+
+
+def _is_plain_key(key: object) -> bool:
+    return isinstance(key, str) and key.isascii() and key.isprintable()
 
 
 def sha256_hex(data: bytes) -> str:

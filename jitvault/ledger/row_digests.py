@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from jitvault.errors import CorruptRecord
-from jitvault.formats.canonical_json import canonical_bytes, likely_bytes, sha256_hex
+from jitvault.formats.canonical_json import canonical_bytes, sha256_hex
 from jitvault.formats.rfc3339 import rfc3339
 from jitvault.ledger.model import CheckRow, GrantRow, LeaseRow, RevisionRow, Row, TaskRecord, TaskRow, columns_of
 from jitvault.model.event_bodies import RowDigests, ledger_part
@@ -123,10 +123,7 @@ def _vouched(events: Iterable[Event]) -> dict[str, dict[str, str]]:
 
 
 def _has(digest: str, covered: Mapping[str, Any]) -> bool:
-    """Return whether this is the digest. The fast serialisation is tried first, as for an event's hash."""
-    likely = likely_bytes(covered)
-    if likely is not None and sha256_hex(likely) == digest:
-        return True
+    """Return whether this is the digest."""
     try:
         return sha256_hex(canonical_bytes(covered)) == digest
     except (TypeError, ValueError, RecursionError):

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from jitvault.errors import InvalidInput
-from jitvault.formats.canonical_json import likely_bytes
+from jitvault.formats.canonical_json import canonical_bytes
 from jitvault.formats.fields import (
     Duration,
     EntityName,
@@ -182,8 +182,11 @@ class TaskSpec(Strict):
 
         Raises InvalidInput, as `parse_spec` does of the same data in a file.
         """
-        encoded = likely_bytes(data)
-        if encoded is None or len(encoded) > MAX_BYTES:
+        try:
+            size = len(canonical_bytes(data))
+        except (ValueError, RecursionError) as error:
+            raise InvalidInput(f"{source}: expected JSON data") from error
+        if size > MAX_BYTES:
             raise InvalidInput(f"{source}: expected at most {MAX_BYTES} bytes of JSON")
         return validated(cls, Document(source, data))
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from jitvault.context import WorkerContext
 from jitvault.documents.paths import TEMPLATES
-from jitvault.formats.canonical_json import likely_bytes, sha256_hex
+from jitvault.formats.canonical_json import canonical_bytes, sha256_hex
 from jitvault.model.kinds import OperationKind
 from jitvault.operations import announce
 from jitvault.vault.published_templates import published_form
@@ -85,5 +85,7 @@ def _write(worker: WorkerContext, document: dict[str, Any]) -> None:
 
 def _digest(document: dict[str, Any]) -> str:
     """Return a digest of what is published; "" where it is nothing of ours."""
-    encoded = likely_bytes(document)
-    return sha256_hex(encoded) if encoded is not None else ""
+    try:
+        return sha256_hex(canonical_bytes(document))
+    except (ValueError, RecursionError):
+        return ""

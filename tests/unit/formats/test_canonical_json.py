@@ -4,6 +4,7 @@ import hashlib
 from typing import Any
 
 import pytest
+import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,6 +35,11 @@ def test_the_order_of_keys_changes_no_digest(value: dict[str, Any]) -> None:
 @given(OBJECTS, st.text(), st.integers(0, 9), st.integers(0, 9))
 def test_another_value_has_another_digest(value: dict[str, Any], key: str, one: int, other: int) -> None:
     assert (digest_of({**value, key: one}) == digest_of({**value, key: other})) == (one == other)
+
+
+@given(OBJECTS | st.dictionaries(st.sampled_from(["a", "B", "é", "\ufb33", "\U0001f600", "\x7f"]), JSON))
+def test_no_data_is_encoded_in_another_way_than_by_rfc_8785(value: dict[str, Any]) -> None:
+    assert canonical_bytes(value) == rfc8785.dumps(value)
 
 
 def test_the_bytes_are_those_of_rfc_8785() -> None:
