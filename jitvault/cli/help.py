@@ -46,8 +46,8 @@ def help_text(docstring: str) -> str:
 
 
 def example_in(text: str) -> str:
-    """Return the example in a command's help as the beginning of a hint, empty without one."""
-    example = text.partition(f"{_EXAMPLE.strip()}\n")[2]
+    """Return the first example in a command's help as the beginning of a hint, empty without one."""
+    example = text.partition(f"{_EXAMPLE.strip()}\n")[2].partition("\n")[0]
     return example and f"For example: `{example}`. "
 
 

@@ -14,7 +14,8 @@ from enum import StrEnum
 from typing import Any
 
 _VERSION_OUTPUT = re.compile(r"(OpenBao|Vault) v(\d{1,9}\.\d{1,9}\.\d{1,9}\S{0,100})")
-_COMMAND = re.compile(r"`bao ([^`]*)`")
+# one of `bao` that names that of `vault` as well is in other words already
+_COMMAND = re.compile(r"`bao ([^`]*)`(?! or `vault)")
 _BUILT_IN = re.compile(r'"mount_running_version":"v[^"+]{1,40}\+builtin\.(bao|vault)"')
 _FIRST_LATE = (1, 15)
 _LATE = timedelta(seconds=20)

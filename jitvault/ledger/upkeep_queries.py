@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, bindparam, func, select, update
 
 from jitvault.errors import WrongState
 from jitvault.ledger.claims import LEFT, Taken, is_free, taking
@@ -17,6 +17,7 @@ from jitvault.ledger.storage.database import Database
 from jitvault.ledger.storage.dialect import batches
 from jitvault.ledger.task_change import settle_seen, write_change
 from jitvault.ledger.upkeep import RENEWALS, Begun, Intended, Upkeep, record_after_upkeep
+from jitvault.model.kinds import OperationKind
 
 # built once: building a statement costs more than running it
 _TASK, _LINE, _OP = schema.tasks.c, schema.observations.c, schema.operations.c
@@ -47,6 +48,12 @@ _RENEWAL_LINES = (
     .join_from(schema.operations, schema.observations, _LINE.op == _OP.op_id)
     .where(_OP.task_id == bindparam("task_id"), _OP.kind.in_(RENEWALS), _OP.sent_at >= bindparam("since"))
     .order_by(_LINE.at, _LINE.line)
+)
+_RENEWED_AT = select(func.max(_OP.answered_at)).where(
+    _OP.task_id == bindparam("task_id"),
+    _OP.kind == OperationKind.RENEW_TOKEN,
+    _OP.subject == bindparam("subject"),
+    _OP.answer == bindparam("answer"),
 )
 
 
@@ -113,6 +120,16 @@ class UpkeepQueries:
         """Return the audit lines of the renewals of a task that were sent since then, the oldest first."""
         with self._db.read() as connection:
             return list(connection.execute(_RENEWAL_LINES, {"task_id": task_id, "since": since}).scalars())
+
+    def renewed_at(self, grant: GrantRow, answer: str) -> datetime | None:
+        """Return when Vault last gave this answer to a renewal of a token, None if never.
+
+        The time is by a worker's clock. What was looked up after its answer was lost has another answer: it may not
+        have been done.
+        """
+        asked = {"task_id": grant.task_id, "subject": grant.accessor_hmac, "answer": answer}
+        with self._db.read() as connection:
+            return connection.execute(_RENEWED_AT, asked).scalar()
 
 
 def _write(connection: Connection, upkeeps: Sequence[Upkeep]) -> None:

@@ -77,6 +77,16 @@ def renew_at(sent: datetime, given_s: int, ends_at: datetime) -> datetime | None
     return at + (_EPOCH - at) % (given / _MEETINGS)
 
 
+def unrenewed_expiry(issued_at: datetime, renew_at: datetime, step_s: int) -> datetime:
+    """Return when Vault ends a token that is due at `renew_at`, if nobody renews it.
+
+    It was created or renewed last for one step, half of which is left then. The result is at most 1/60 of a step late,
+    as `renew_at` is; a token that Vault gave less ends before it.
+    """
+    step = timedelta(seconds=step_s)
+    return max(issued_at + step, renew_at + step / 2)
+
+
 def early_end(expires_at: datetime | None, next_renewal: datetime | None, ends_at: datetime | None) -> datetime | None:
     """Return when a token expires too early, None if it reaches the deadline.
 

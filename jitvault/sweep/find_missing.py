@@ -16,6 +16,7 @@ from jitvault.ledger.model import GrantRow, LeaseRow, OpState, TaskRecord
 from jitvault.lifecycle.record.lookups import is_any_live
 from jitvault.model.revision import Revision
 from jitvault.model.states import State, Verdict
+from jitvault.model.ttl import unrenewed_expiry
 from jitvault.sweep.compare import Class, Classification, Owned
 from jitvault.sweep.inventory import Inventory, is_older, owned_lease, owned_token
 from jitvault.sweep.missing import MissingCredential, explain
@@ -121,8 +122,7 @@ def _unrenewed_expiry(grant: GrantRow) -> datetime | None:
     """
     if grant.issued_at is None or grant.renew_at is None or grant.expires_at is None:
         return grant.expires_at
-    step = timedelta(seconds=grant.step_s)
-    return min(grant.expires_at, max(grant.issued_at + step, grant.renew_at + step / 2) + TOLERANCE)
+    return min(grant.expires_at, unrenewed_expiry(grant.issued_at, grant.renew_at, grant.step_s) + TOLERANCE)
 
 
 def _expiry(worker: WorkerContext, record: TaskRecord, lease: LeaseRow) -> datetime | None:

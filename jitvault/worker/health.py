@@ -25,6 +25,8 @@ from jitvault.worker.supervisor import Supervisor
 
 SILENT_S = 60.0
 """A loop that has not reported for so long hangs, in seconds."""
+_UNLABELLED = ("advanced", "ends_unproven", "notices", "removed", "renewed", "renewed_together")
+"""The counters without a label: they are there from the start, so that a first count is seen as an increase."""
 _REQUEST_S, _POLL_S = 0.2, 0.2
 _REQUEST_BYTES = 65_536
 
@@ -66,7 +68,9 @@ class Health:
     frozen: Sequence[str] = ()
     """What is frozen, and why: the worker grants nothing of that, and is ready to revoke."""
     _values: dict[str, float] = field(default_factory=dict)
-    _counted: Counter[tuple[str, tuple[tuple[str, str], ...]]] = field(default_factory=Counter)
+    _counted: Counter[tuple[str, tuple[tuple[str, str], ...]]] = field(
+        default_factory=lambda: Counter({(name, ()): 0 for name in _UNLABELLED})
+    )
     _lock: Lock = field(default_factory=Lock)
 
     def count(self, name: str, by: int = 1, **labels: str) -> None:

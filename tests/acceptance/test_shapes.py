@@ -89,6 +89,7 @@ STATUS = {
     "grant": {
         **{"grant_id": HEX_32, "attempt": int, "role": str, **TTL, "wrap_ttl_s": int},
         **{"issued_at": TIME, "expires_at": TIME, "verdict": str},
+        **{"expires_unrenewed_at": (str, NOTHING), "renewed_at": (str, NOTHING)},
     },
     "reads": {"done": int, "allowed": int},
     "leases": [

@@ -21,13 +21,15 @@ def facts(document: PublishedTask, published: Mapping[str, Any], now: datetime) 
     found: dict[str, str] = {}
     if document.state in LIVE_STATES and document.ends_at is not None:
         found["deadline"] = until(document.ends_at, now)
+        if step_s := (document.ttl or {}).get("step_s"):
+            found["renewals"] = f"for {age(step_s)} at a time: without a worker it ends within that"
     ago = age(published["age_s"])
     unvouched = "nobody: " if published["vouched_by"] == "nobody" else ""
     return {
         **found,
         "as of": f"{readable(published['at'])}, {ago} ago, as a worker published it",
         "vouched": f"by {unvouched}{published['vouched']}",
-        "unknown": "uses, timeline, delegations, tripwires: an auditor sees them",
+        "unknown": "uses, timeline, delegations, tripwires, last renewal: an auditor sees them",
     }
 
 

@@ -194,10 +194,10 @@ def _token(spec: TaskBody, shown: Mapping[str, Any], now: datetime) -> dict[str,
     """Return what is known of the newest token of a task that has one."""
     facts: dict[str, str] = {}
     if grant := shown["grant"]:
-        facts["token"] = f"{grant['verdict']}, {_expires(grant['verdict'])} {output.readable(grant['expires_at'])}"
+        is_held = shown["state"] in LIVE_STATES
+        facts |= _expiry(grant, now, is_held=is_held)
         ttl, requested, step = (in_words(grant[key]) for key in ("ttl_s", "requested_ttl_s", "step_s"))
         facts["ttl"] = f"{ttl} of {requested} {_origin_of_ttl(spec)}, {step} at a time"
-        is_held = shown["state"] in LIVE_STATES
         facts["deadline"] = fallback.until(shown["ends_at"], now) if is_held else output.readable(shown["ends_at"])
     if shown["reads"] is not None and (cut := window_cut(spec.window, shown["decision"].obligations)):
         facts["window"] = cut
@@ -215,14 +215,25 @@ def _origin_of_ttl(spec: TaskBody) -> str:
     return f"by default (criticality {spec.criticality})" if spec.window.ttl is None else "asked for"
 
 
-def _expires(verdict: str) -> str:
-    """Return how the time of a token's expiry is announced.
+def _expiry(grant: Mapping[str, Any], now: datetime, *, is_held: bool) -> dict[str, str]:
+    """Return when a token expires if nobody renews it, and the bound that is committed ahead.
 
-    A token that is dead does not expire any more.
+    A token that is dead does not expire any more, and one of a task that is not held is not renewed.
     """
-    if verdict == Verdict.EXPIRED:
-        return "expired by"
-    return "would have expired by" if verdict in DEAD else "expires by"
+    verdict, latest = grant["verdict"], output.readable(grant["expires_at"])
+    if verdict in DEAD:
+        return {"token": f"{verdict}, {'expired' if verdict == Verdict.EXPIRED else 'would have expired'} by {latest}"}
+    unrenewed = grant["expires_unrenewed_at"]
+    if unrenewed == grant["expires_at"]:
+        return {"token": f"{verdict}, expires by {latest}"}
+    unless = " unless a worker renews it" if is_held else ""
+    facts = {"token": f"{verdict}, expires by {output.readable(unrenewed)}{unless}"}
+    if fallback.is_past(unrenewed, now):
+        facts["token"] = f"{verdict} at the last look, expired by {output.readable(unrenewed)}: nobody renewed it"
+    if grant["renewed_at"]:
+        facts["renewed"] = f"last {output.readable(grant['renewed_at'])}"
+    facts["bound"] = f"{latest}, committed ahead: until then renewals may let it live"
+    return facts
 
 
 def _waits_for(shown: Mapping[str, Any]) -> dict[str, str]:

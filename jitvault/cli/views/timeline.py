@@ -57,7 +57,7 @@ def folded(timeline: Iterable[Mapping[str, Any]]) -> list[Line]:
             tries = {}
         key = (kind, _describe(kind, [body]) if kind in (EventKind.REVOKED, EventKind.LISTED) else "")
         line = tries.get(key)
-        if line is None:
+        if line is None or _is_first_lease(body, line):
             line = Line(kind, at, at)
             lines.append(line)
             if kind in _TRIED:
@@ -65,6 +65,15 @@ def folded(timeline: Iterable[Mapping[str, Any]]) -> list[Line]:
         line.last = at
         line.tries.append(body)
     return lines
+
+
+def _is_first_lease(body: bodies.EventBody, line: Line) -> bool:
+    """Return whether a lease was observed, and none with the lines that are folded so far.
+
+    A lease would be shown at a time at which it was not there.
+    """
+    earlier = [one for one in line.tries if isinstance(one, bodies.Observed)]
+    return isinstance(body, bodies.Observed) and bool(body.leases) and not any(one.leases for one in earlier)
 
 
 def rows(

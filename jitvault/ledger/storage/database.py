@@ -26,6 +26,8 @@ HEAD = "0100"
 
 T = TypeVar("T")
 
+_SETTING = "JITVAULT_LEDGER"
+_EXAMPLES = "Examples: /var/lib/jitvault/ledger.db, postgresql://jitvault@db.example/jitvault."
 _NAME_ANOTHER = "To begin a new ledger, name another file or database in JITVAULT_LEDGER."
 
 
@@ -99,12 +101,12 @@ def opened(ledger: str, *, create: bool) -> Database:
         return _checked(Database(SqliteStore(url, exclusive=True), generation.GENERATION))
 
 
-def raw(ledger: str) -> Database:
+def raw(ledger: str, named: str = _SETTING) -> Database:
     """Return the database at a URL or a path whatever is in it.
 
-    For making, upgrading or checking a ledger. Raises LedgerUnavailable.
+    For making, upgrading or checking a ledger. `named` is what named it, for errors. Raises LedgerUnavailable.
     """
-    url = _url(ledger)
+    url = _url(ledger, named)
     if not _is_file(url):
         return Database(PostgresStore(url))
     sqlite.prepare(_file(url), create=True)
@@ -146,8 +148,8 @@ def upgrade(database: Database) -> tuple[str | None, str]:
     return database.write(unit, alone=True)
 
 
-def _url(ledger: str) -> URL:
-    """Parse the ledger's location.
+def _url(ledger: str, named: str = _SETTING) -> URL:
+    """Parse the ledger's location, which is in `named`.
 
     Raises LedgerUnavailable, and never repeats the location: it may hold a password.
     """
@@ -156,15 +158,15 @@ def _url(ledger: str) -> URL:
         url = make_url(ledger if file is None else f"sqlite:///{file}")
     except (ArgumentError, ValueError):
         raise LedgerUnavailable(
-            "JITVAULT_LEDGER is not a path or a database URL",
-            hint="Examples: /var/lib/jitvault/ledger.db, postgresql://jitvault@db.example/jitvault",
+            f"{named} is not a path or a database URL",
+            hint=f"{_EXAMPLES} Keywords, such as `host=db.example`, are not read.",
         ) from None
     name = url.drivername.partition("+")[0]
     if name in ("postgresql", "postgres"):
         return postgres.checked(url)
     if name == "sqlite":
         return sqlite.checked(url)
-    raise LedgerUnavailable("JITVAULT_LEDGER: expected a SQLite file or a PostgreSQL database")
+    raise LedgerUnavailable(f"{named}: expected a SQLite file or a PostgreSQL database", hint=_EXAMPLES)
 
 
 def _is_file(url: URL) -> bool:

@@ -214,7 +214,8 @@ class PostgresStore:
         kind = LedgerUnreachable if code in _UNREACHABLE or _is_lost(error) else LedgerUnavailable
         return kind(
             f"the ledger cannot be used: {reason:.200}",
-            hint="Check JITVAULT_LEDGER, and whether its PostgreSQL runs, takes this login and has free space.",
+            hint="Check its URL (JITVAULT_LEDGER, or --to), and whether its PostgreSQL runs, takes this login and has "
+            "free space.",
         )
 
     def _refused(self, *, writes: bool) -> LedgerUnavailable | None:
@@ -286,7 +287,7 @@ def checked(url: URL) -> URL:
     Raises LedgerUnavailable for what cannot be a ledger.
     """
     if url.drivername not in ("postgresql", "postgres", "postgresql+psycopg"):
-        raise LedgerUnavailable("a PostgreSQL URL in JITVAULT_LEDGER names no driver", hint="Write postgresql://…")
+        raise LedgerUnavailable("the URL of a ledger on PostgreSQL names no driver", hint="Write postgresql://…")
     try:
         import psycopg  # noqa: F401
     except ImportError:

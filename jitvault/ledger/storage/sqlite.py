@@ -24,7 +24,7 @@ from jitvault.ledger.storage.group_commit import GroupCommit
 
 BUSY_TIMEOUT_MS = 10_000
 _TRIES = 3
-_URL_HINT = "Write sqlite:////path/to/file in JITVAULT_LEDGER."
+_URL_HINT = "Write sqlite:////path/to/file."
 _WAL_RETRY_PAUSE_S = 0.02
 # Each thread and loop of a worker may read at any moment. A connection beyond the pool is opened and closed for one
 # read, which takes longer than the read itself.
@@ -105,9 +105,7 @@ def checked(url: URL) -> URL:
             "the URL of a ledger on SQLite begins with sqlite: and has no `?` options", hint=_URL_HINT
         )
     if not url.database or url.database == ":memory:":
-        raise LedgerUnavailable(
-            "a ledger in memory would be lost when the command exits", hint="Name a file in JITVAULT_LEDGER."
-        )
+        raise LedgerUnavailable("a ledger in memory would be lost when the command exits", hint="Name a file.")
     return url
 
 

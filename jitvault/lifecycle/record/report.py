@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from jitvault.audit.observation import Kind
@@ -29,6 +30,7 @@ from jitvault.model.proof_check import TARGET_N
 from jitvault.model.revision import Revision
 from jitvault.model.revision_text import unasked
 from jitvault.model.states import DEAD, LIVE_STATES, OVER, State, Verdict
+from jitvault.model.ttl import unrenewed_expiry
 from jitvault.policy.decision import NO_OBLIGATIONS, Decision, Obligations
 
 _REFUSALS = frozenset({Kind.UNWRAP_REFUSED, Kind.DENIED, Kind.REFUSED})
@@ -119,11 +121,16 @@ def waiting_extension(state: str | None, extension: PublishedExtension | None) -
 
 
 def status_of(
-    record: TaskRecord, trail: AuditTrail, freeze: Freeze | None, children: Sequence[str] = ()
+    record: TaskRecord,
+    trail: AuditTrail,
+    freeze: Freeze | None,
+    children: Sequence[str] = (),
+    renewed_at: datetime | None = None,
 ) -> dict[str, Any]:
     """Return everything about one task, as `jitvault status` shows it.
 
     That is the task with its `children`, revision, decisions, grant, leases, what its token did, findings and timeline.
+    `renewed_at` is when its newest token was last renewed.
     """
     task, revision = record.task, Revision.of(record.revision.body)
     content = revision.content
@@ -144,7 +151,7 @@ def status_of(
         "refused": uncounted,
         "ended": ended_of(record),
         "refused_grant": refused_grant_of(record),
-        "grant": _grant(grant) if grant else None,
+        "grant": _grant(grant, renewed_at) if grant else None,
         "unwrap_until": _unwrap_until(record),
         "reads": reads_of(record) if grant else None,
         "leases": [
@@ -185,8 +192,9 @@ def _unwrap_until(record: TaskRecord) -> str | None:
     return rfc3339(deadline) if deadline else None
 
 
-def _grant(grant: GrantRow) -> dict[str, Any]:
+def _grant(grant: GrantRow, renewed_at: datetime | None) -> dict[str, Any]:
     """Return the newest token of a task."""
+    unrenewed = _unrenewed_expiry(grant)
     return {
         "grant_id": grant.grant_id,
         "attempt": grant.attempt,
@@ -195,8 +203,19 @@ def _grant(grant: GrantRow) -> dict[str, Any]:
         "wrap_ttl_s": grant.wrap_ttl_s,
         "issued_at": rfc3339(grant.issued_at) if grant.issued_at else None,
         "expires_at": rfc3339(grant.expires_at) if grant.expires_at else None,
+        "expires_unrenewed_at": rfc3339(unrenewed) if unrenewed else None,
+        "renewed_at": rfc3339(renewed_at) if renewed_at else None,
         "verdict": grant.verdict.value,
     }
+
+
+def _unrenewed_expiry(grant: GrantRow) -> datetime | None:
+    """Return when Vault ends a token at the latest if nobody renews it, None for a dead one."""
+    if grant.verdict in DEAD:
+        return None
+    if grant.issued_at is None or grant.renew_at is None or grant.expires_at is None:
+        return grant.expires_at
+    return min(grant.expires_at, unrenewed_expiry(grant.issued_at, grant.renew_at, grant.step_s))
 
 
 def uses_of(record: TaskRecord, trail: AuditTrail) -> list[dict[str, Any]]:

@@ -141,7 +141,9 @@ def test_only_commands_are_put_into_other_words() -> None:
         "Log in (`vault login`, not `baobab`) to bao; `jitvault init` first, then `vault kv get x`."
     )
     assert with_commands(hint, ["bao"]) == hint
-    assert with_commands("See `bao status`.", ["bao", "vault"]) == "See `bao status` or `vault status`."
+    both = with_commands("See `bao status`.", ["bao", "vault"])
+    assert both == "See `bao status` or `vault status`."
+    assert with_commands(both, ["bao", "vault"]) == both
 
 
 @pytest.mark.parametrize("before", [None, *Product])

@@ -96,6 +96,16 @@ def test_a_trigger_that_was_switched_off_is_missing(shelf: Shelf) -> None:
     assert look(opened(url, create=False)).unguarded == ("events_no_truncate",)
 
 
+@pytest.mark.parametrize("place", ["host=db.example dbname=jitvault", "mysql://db.example/jitvault", "ledger.db"])
+@pytest.mark.parametrize(("named", "told"), [({"named": "--to"}, "--to"), ({}, "JITVAULT_LEDGER")])
+def test_a_place_that_cannot_be_one_is_told_by_where_it_was_named(place: str, named: dict[str, str], told: str) -> None:
+    with pytest.raises(LedgerUnavailable) as refused:
+        raw(place, **named)
+    said = f"{refused.value} {refused.value.hint}"
+    assert said.startswith(told) and "postgresql://jitvault@db.example/jitvault" in said
+    assert ("JITVAULT_LEDGER" in said) is (told == "JITVAULT_LEDGER")
+
+
 # -- copy ---------------------------------------------------------------------------------------------------
 
 

@@ -11,12 +11,12 @@ from builders import LEASE, NOW, TOKEN, file_of, issued, operation, read, seen
 from jitvault.audit.observation import Kind
 from jitvault.errors import WrongState
 from jitvault.ledger.ledger import Ledger
-from jitvault.ledger.model import OpState
+from jitvault.ledger.model import OperationRow, OpState
 from jitvault.ledger.upkeep import Upkeep
 from jitvault.model.kinds import OperationKind
 
 
-def renewal(op_id: str, state: OpState, kind: OperationKind = OperationKind.RENEW_TOKEN) -> object:
+def renewal(op_id: str, state: OpState, kind: OperationKind = OperationKind.RENEW_TOKEN) -> OperationRow:
     return operation(op_id, state, kind=kind, sent_at=NOW)
 
 
@@ -38,6 +38,24 @@ def test_an_upkeep_returns_the_record_as_it_is_read_afterwards(ledger: Ledger) -
     assert [op.op_id for op in after.operations if op.kind == OperationKind.RENEW_TOKEN] == ["op-9"]
     # neither the chain nor the task's version moves
     assert (after.events, after.task.version) == (record.events, record.task.version)
+
+
+def test_the_last_renewal_of_a_token_is_the_last_one_with_that_answer(ledger: Ledger) -> None:
+    issued(ledger)
+    record = file_of(ledger)
+    grant = record.grants[-1]
+    assert ledger.renewed_at(grant, "ok") is None
+    sent = renewal("op-1", OpState.ANSWERED)
+    answers = ("ok", "ok", "looked up", None)
+    ops = [
+        replace(sent, op_id=f"op-1{n}", subject=TOKEN, answer=answer, answered_at=NOW + timedelta(seconds=n))
+        for n, answer in enumerate(answers, 1)
+    ]
+    lease = replace(ops[0], op_id="op-20", kind=OperationKind.RENEW_LEASE, answered_at=NOW + timedelta(days=1))
+    with ledger.claim("t-1") as claim:
+        ledger.keep_up(record, Upkeep("t-1", claim, (*ops, lease)))
+    assert ledger.renewed_at(grant, "ok") == NOW + timedelta(seconds=2)
+    assert ledger.renewed_at(replace(grant, accessor_hmac="another"), "ok") is None
 
 
 def test_of_a_credential_an_upkeep_writes_when_it_is_renewed_and_nothing_else(ledger: Ledger) -> None:

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from jitvault.audit.observation import Kind
 from jitvault.formats.clocks import TOLERANCE
 from jitvault.lifecycle.renewal.schedule import heartbeat_deadline
-from jitvault.model.ttl import early_end, increment, needs_renewal, next_look, renew_at, requested_ttl
+from jitvault.model.ttl import (
+    early_end,
+    increment,
+    needs_renewal,
+    next_look,
+    renew_at,
+    requested_ttl,
+    unrenewed_expiry,
+)
 
 NOW = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -48,6 +56,8 @@ def test_no_renewal_exceeds_any_bound_and_every_life_is_renewed_up_to_the_deadli
         # there is time for it: at half of its life or soon after, but for what is too short for that
         half = max(timedelta(seconds=given_s) / 2, timedelta(seconds=1))
         assert sent + half <= due < sent + half + half / 30
+        # never before Vault ends what nobody renews
+        assert unrenewed_expiry(NOW, due, span) >= sent + timedelta(seconds=given_s)
         sent = due + timedelta(seconds=more)
         seconds = increment(sent, ends_at, span)
         assert 0 <= seconds <= min(ttl_s, step_s)
@@ -98,6 +108,7 @@ def test_what_reaches_the_deadline_is_not_renewed() -> None:
     assert renew_at(NOW, 120, after(600)) == after(60)
     assert renew_at(NOW, 120, after(120)) is None
     # however little it gets, Vault is not asked more than once a second
+    assert unrenewed_expiry(NOW, after(60), 120) == after(120) and unrenewed_expiry(NOW, after(300), 120) == after(360)
     seldom = renew_at(NOW, 1, after(600))
     assert seldom == renew_at(NOW, 0, after(600)) and seldom is not None and after(1) <= seldom < after(1.04)
 

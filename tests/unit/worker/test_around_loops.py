@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +23,8 @@ from jitvault.worker.logs import log_to_stderr
 from jitvault.worker.loop_base import Pace
 from jitvault.worker.loops import Loops
 from jitvault.worker.supervisor import Supervisor
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_the_first_loop_that_dies_stops_all_and_is_the_reason() -> None:
@@ -139,6 +143,15 @@ def test_it_lives_before_it_is_ready_and_is_ready_once_the_stream_is_trusted(hea
         'jitvault_worker_failures_total{kind="VaultBusy"} 2\n' in text and "jitvault_worker_tasks_waiting 3\n" in text
     )
     assert "jitvault_worker_ready 1\n" in text and get(port, "else")[0] == 404
+
+
+def test_every_counter_is_documented_and_there_from_the_start_unless_it_has_a_label() -> None:
+    documented = dict(re.findall(r"`(\w+)_total(\{\w+\})?`", (ROOT / "docs/operations/worker.md").read_text()))
+    code = "".join(file.read_text() for file in (ROOT / "jitvault/worker").glob("*.py"))
+    assert set(re.findall(r'health\.count\("(\w+)"', code)) == set(documented)
+    text = metrics({"": Health(Supervisor()).state()})
+    at_0 = {name for name in documented if f"jitvault_worker_{name}_total 0\n" in text}
+    assert at_0 == {name for name, label in documented.items() if not label}
 
 
 def test_a_loop_that_says_nothing_is_told(health: tuple[Health, int], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,7 +41,8 @@ def audit_status() -> None:
     """
     wiring = session.open_session()
     found = examine(wiring.worker) if wiring.has_worker else stream_status_from_ledger(session.ledger_to_read(wiring))
-    _show(found.as_json())
+    # where there is an error, its hint says that
+    _show(found.as_json(), found.hint if found.trust is Trust.UNKNOWN else None)
     if found.trust in (Trust.LAGGING, Trust.UNTRUSTED):
         kind = AuditLagging if found.trust is Trust.LAGGING else AuditUntrusted
         raise kind(found.why or "the audit stream is not trusted", hint=found.hint)
@@ -116,7 +117,7 @@ def checked_reason(reason: str) -> str:
     return why
 
 
-def _show(found: Mapping[str, Any]) -> None:
+def _show(found: Mapping[str, Any], next_step: str | None) -> None:
     if output.print_for_program(found):
         return
     console = output.console()
@@ -130,6 +131,8 @@ def _show(found: Mapping[str, Any]) -> None:
         facts["lag"] = f"{found['lag_ms']} ms from a request to its line here"
         facts["clock"] = _clock(found["skew_ms"])
     facts["because"] = found["why"]
+    if next_step:
+        facts["next"] = next_step
     if found["frozen"]:
         facts["frozen"] = f"since {output.readable(found['frozen']['at'])}: {found['frozen']['why']}"
     if found["not_kept"]:

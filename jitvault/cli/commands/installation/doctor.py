@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 
+import typer
 from rich.text import Text
 
 from jitvault.cli import session
@@ -25,7 +26,8 @@ def doctor() -> None:
     """Check whether access can be granted, revoked and proven here.
 
     The command changes nothing and uses whatever identities there are. It exits with 0 when all three can be done, with
-    the code of the first check that failed, and with 2 when a check was skipped because an identity is missing.
+    the code of the first check that failed, and with 2 when nothing failed, and one of the three is not known because
+    the identities that are set here cannot look at all of it.
 
     Example: jitvault doctor
     """
@@ -45,13 +47,9 @@ def doctor() -> None:
     failed = first_failure(checks)
     if failed is not None:
         raise failed.about.error(f"{failed.about.area}, {failed.about.name}: {failed.seen}", hint=failed.mend)
-    unknown = [ability.value for ability, answer in able.items() if answer is None]
-    if unknown:
-        raise UsageError(
-            f"nothing failed, but whether it can {', '.join(unknown)} is not known: checks were skipped",
-            hint="Each skipped check says what it needs. Most need the worker's identity, JITVAULT_AUDIT_FILE and "
-            "JITVAULT_LEDGER.",
-        )
+    if None in able.values():
+        # no error: what was skipped is part of the result, and says what it needs
+        raise typer.Exit(UsageError.exit_code)
 
 
 def _print(checks: Sequence[Check], able: Mapping[Ability, bool | None]) -> None:
@@ -72,6 +70,9 @@ def _print(checks: Sequence[Check], able: Mapping[Ability, bool | None]) -> None
     console.print(f"{len(checks)} checks: {summary}")
     answers = Text(", ").join(Text.assemble(f"{ability}: ", _CAN[answer]) for ability, answer in able.items())
     console.print("Can it", answers)
+    if None in able.values() and first_failure(checks) is None:
+        console.print("Nothing failed. What is not known could not be looked at from here.")
+        console.print("Each check with a - says what it needs.")
 
 
 def _folded(checks: Iterable[Check]) -> dict[tuple[str, str, str], list[str]]:

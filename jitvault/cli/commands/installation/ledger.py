@@ -127,7 +127,7 @@ def ledger_copy(
     wiring = session.open_session()
     wiring.check_owner(wiring.unchecked_ledger)
     source = opened(_address(wiring), create=False)
-    target = raw(to)
+    target = raw(to, named="--to")
     upgrade(target)
     counts = copy(source, target)
     copied = (

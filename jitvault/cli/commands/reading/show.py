@@ -29,6 +29,7 @@ from jitvault.lifecycle.requests.freezes import recovery_as_freeze
 from jitvault.model.revision import Revision
 from jitvault.model.revision_content import RevisionContent
 from jitvault.model.states import OVER, State
+from jitvault.operations import DONE
 from jitvault.policy.decision import Requirement
 from jitvault.wiring import Wiring
 
@@ -69,7 +70,8 @@ def status(task: Task) -> None:
     freeze = ledger.freeze()
     with readable(task):
         held_up = freeze or recovery_as_freeze(ledger)
-        shown = status_of(record, ledger.trail(record), held_up, ledger.children(task))
+        renewed_at = ledger.renewed_at(record.grants[-1], DONE) if record.grants else None
+        shown = status_of(record, ledger.trail(record), held_up, ledger.children(task), renewed_at)
         revision = Revision.of(record.revision.body).check_form()
     more = {
         "freeze": _freeze(wiring, ledger, record.task.state, revision.content),

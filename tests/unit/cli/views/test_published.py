@@ -56,6 +56,8 @@ def test_that_a_deadline_is_over_is_told_and_that_the_task_ended_is_not_guessed(
     over, to_come = (shown(state, NOW + by)["deadline"] for by in (timedelta(0), MINUTE))
     assert over == "2030-01-31 09:00:00 UTC, which is over: its end is not published yet"
     assert to_come == "2030-01-31 09:01:00 UTC"
+    # the bound that is published as `expires_at` is no time at which access ends without a worker
+    assert shown(state, NOW)["renewals"] == "for 60 s at a time: without a worker it ends within that"
 
 
 @pytest.mark.parametrize("state", ["pending_approval", "ending", "confirmed", "sealed"])

@@ -8,11 +8,15 @@ from typing import Any
 import pytest
 from test_published_task import NOW, honest
 
-from jitvault.cli.views.status import _expires, _grouped_findings, _token, print_published
+from jitvault.cli.views.status import _expiry, _grouped_findings, _token, print_published
 from jitvault.lifecycle.decision.unread import UnreadDocument
 from jitvault.model.states import DEAD, State, Verdict
 
 MINUTE = timedelta(minutes=1)
+RENEWED = {
+    **{"verdict": "live", "expires_at": "2030-01-31T09:09:00Z"},
+    **{"expires_unrenewed_at": "2030-01-31T09:01:00Z", "renewed_at": "2030-01-31T08:59:00Z"},
+}
 END = UnreadDocument("end", "you", "2030-01-31T08:59:00Z", "operator", "it is enough")
 MORE = UnreadDocument("extend", "ola", "2030-01-31T08:59:01Z", None, "slow")
 
@@ -50,16 +54,33 @@ def test_a_time_to_unwrap_that_is_past_is_said_to_be_over_and_is_no_next_step(
 @pytest.mark.parametrize(("state", "is_marked"), [("active", True), ("sealed", False)])
 def test_a_ledger_marks_a_deadline_that_is_past_while_access_is_held(state: str, *, is_marked: bool) -> None:
     document = honest(state=State(state), ends_at=NOW - MINUTE)
-    grant = {"verdict": "live", "expires_at": "2030-01-31T09:00:00Z", "ttl_s": 1, "requested_ttl_s": 1, "step_s": 1}
+    grant = {**RENEWED, "ttl_s": 1, "requested_ttl_s": 1, "step_s": 1}
     facts = _token(document.full_revision.spec.spec, {**document.as_json(), "grant": grant, "reads": None}, NOW)
     assert facts["deadline"].endswith("which is over: its end is not published yet") is is_marked
 
 
 @pytest.mark.parametrize("verdict", Verdict)
 def test_a_dead_token_does_not_expire_any_more(verdict: Verdict) -> None:
-    said = _expires(verdict.value)
-    assert (said == "expires by") is (verdict not in DEAD)
-    assert (said == "expired by") is (verdict is Verdict.EXPIRED)
+    unrenewed = None if verdict in DEAD else RENEWED["expires_unrenewed_at"]
+    said = _expiry({**RENEWED, "verdict": verdict, "expires_unrenewed_at": unrenewed}, NOW, is_held=True)
+    assert (", expires by 2030-01-31 09:01:00 UTC unless a worker" in said["token"]) is (verdict not in DEAD)
+    assert (", expired by 2030-01-31 09:09:00 UTC" in said["token"]) is (verdict is Verdict.EXPIRED)
+    assert ("renewed" in said and "bound" in said) is (verdict not in DEAD)
+
+
+def test_both_times_are_told_of_a_token_that_is_renewed_and_one_of_any_other() -> None:
+    held = _expiry(RENEWED, NOW, is_held=True)
+    assert held == {
+        "token": "live, expires by 2030-01-31 09:01:00 UTC unless a worker renews it",
+        "renewed": "last 2030-01-31 08:59:00 UTC",
+        "bound": "2030-01-31 09:09:00 UTC, committed ahead: until then renewals may let it live",
+    }
+    assert "unless" not in _expiry(RENEWED, NOW, is_held=False)["token"]
+    assert "renewed" not in _expiry({**RENEWED, "renewed_at": None}, NOW, is_held=True)
+    starved = _expiry(RENEWED, NOW + 2 * MINUTE, is_held=True)["token"]
+    assert starved == "live at the last look, expired by 2030-01-31 09:01:00 UTC: nobody renewed it"
+    last = {**RENEWED, "expires_unrenewed_at": RENEWED["expires_at"]}
+    assert _expiry(last, NOW, is_held=True) == {"token": "live, expires by 2030-01-31 09:09:00 UTC"}
 
 
 def test_findings_count_as_closed_when_none_of_them_is_open() -> None:

@@ -72,6 +72,16 @@ def test_renewals_are_one_line() -> None:
     assert shown[1].startswith("renewed in steps (2 times, last at ")
 
 
+def test_a_lease_is_shown_when_it_was_observed_and_not_with_earlier_lines() -> None:
+    creation, lease = ("observed", {"lines": ["a", "b"], "leases": []}), {"lines": ["c"], "leases": ["l-1"]}
+    shown = rows(events("token_created", creation, creation, ("observed", lease), ("observed", lease), "unwrapped"))
+    assert shown[1:] == [
+        ("2026-11-25 00:00:01.000", "observed 4 audit lines (2 times, last at 00:00:02)"),
+        ("2026-11-25 00:00:03.000", "observed 2 audit lines, 2 new leases (2 times, last at 00:00:04)"),
+        ("2026-11-25 00:00:05.000", "unwrapped"),
+    ]
+
+
 def test_tries_are_one_line_for_each_outcome_with_how_often_and_until_when() -> None:
     tried = ["revoke_intended", "revoked"] * 3
     gone = ("revoked", {"verdicts": {"a": "gone"}})
