@@ -1,7 +1,8 @@
 """The kill switch: revoke every task of a scope at once, and confirm each.
 
-First the tokens of all tasks are revoked, then all leases, then each task is confirmed by `advance` like any other. If
-this process stops, what was started is in the ledger: the same command goes on with the rest.
+First all tasks are claimed, so that no worker renews them meanwhile. Then their tokens are revoked, then all leases,
+then each task is confirmed by `advance` like any other. If this process stops, what was started is in the ledger: the
+same command goes on with the rest.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from jitvault.errors import (
     NotFound,
     SecurityFinding,
 )
+from jitvault.kill_switch.claimed import claimed
 from jitvault.kill_switch.ended_before import shows_no_access
 from jitvault.kill_switch.threads import TaskPool, Tell, ThreadContext
 from jitvault.ledger.model import OpState, TaskRecord
@@ -255,8 +257,9 @@ def kill(
     failed: dict[str, JitvaultError] = {}
     revocations: dict[str, PhasedRevocation] = {}
     hanging = _SlowTasks(time.monotonic() + wait)
+    with claimed(hire().worker.ledger, tasks) as first:
+        failed |= crew.each("tokens revoked", partial(_revoke_tokens, revocations=revocations), first, note)
     phases = (
-        ("tokens revoked", partial(_revoke_tokens, revocations=revocations)),
         ("leases revoked", partial(_revoke_leases, revocations=revocations, hanging=hanging)),
         ("seen gone", partial(_look_up, revocations=revocations)),
     )

@@ -1,6 +1,6 @@
 """The held tasks that a worker renews many at once.
 
-A task is kept in memory once everything about it was verified (`jitvault.lifecycle.renewal.look`). Until something may
+A task is kept in memory once everything about it was verified (`jitvault.lifecycle.keeping.look`). Until something may
 have changed, its renewals need no other look. A line about one of its documents forgets it here, and one about the keys
 that people sign with, or about everything, forgets all tasks. A line about its tokens and leases moves its version in
 the ledger, at which a renewal looks.

@@ -10,13 +10,14 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, TextClause, bindparam, func, null, or_, select, update
 
 from jitvault.errors import WrongState
+from jitvault.ledger.claim_clock import LIFE_S
 from jitvault.ledger.claim_clock import now as claim_clock
 from jitvault.ledger.claims import DONE, LEFT, Taken, extend, give_back, held, is_free, is_ours, take, taking
 from jitvault.ledger.kept_tasks import LATE
 from jitvault.ledger.model import Turn
 from jitvault.ledger.storage import schema
 from jitvault.ledger.storage.database import Database
-from jitvault.ledger.storage.dialect import batches
+from jitvault.ledger.storage.dialect import batches, now_s
 from jitvault.model.states import LIVE_STATES, LIVING, State
 
 _TASK = schema.tasks.c
@@ -68,6 +69,16 @@ _LOCK_DUE = {
 }
 
 
+_FREE = (
+    select(_TASK.task_id)
+    .where(_TASK.task_id.in_(bindparam("tasks", expanding=True)), is_free(schema.tasks))
+    .with_for_update(key_share=True, skip_locked=True)
+)
+_EXTEND = (
+    update(schema.tasks)
+    .where(_TASK.task_id == bindparam("key"), _TASK.claim_epoch == bindparam("epoch_held"))
+    .values(claim_until=now_s() + LIFE_S)
+)
 _KEEPS_NOTHING = update(schema.tasks).where(schema.IS_OPEN, _TASK.keeper == bindparam("this")).values(keeper=null())
 
 
@@ -177,6 +188,36 @@ class TaskClaims:
         self._taken[task_id] = Taken(epoch)
         return Turn.OURS
 
+    def take_all(self, task_ids: Collection[str]) -> list[str]:
+        """Claim the tasks that no process holds, in one commit; return them.
+
+        `claim` continues each. Until then `extend_taken` keeps the claims from ending.
+        """
+
+        def unit(connection: Connection) -> dict[str, int]:
+            epochs: dict[str, int] = {}
+            for batch in batches(sorted(task_ids)):
+                if free := list(connection.execute(_FREE, {"tasks": batch}).scalars()):
+                    take = taking(schema.tasks).where(_TASK.task_id.in_(free))
+                    rows = connection.execute(take.returning(_TASK.task_id, _TASK.claim_epoch))
+                    epochs |= {row.task_id: row.claim_epoch for row in rows}
+            return epochs
+
+        epochs = self._db.write(unit)
+        self._taken |= {task_id: Taken(epoch) for task_id, epoch in epochs.items()}
+        return [task_id for task_id in task_ids if task_id in epochs]
+
+    def extend_taken(self) -> None:
+        """Hold every claim for longer that was taken here and that `claim` was not called for."""
+        taken = dict(self._taken)
+        claims = [{"key": task_id, "epoch_held": each.epoch} for task_id, each in taken.items()]
+        if claims:
+            self._db.write(lambda connection: connection.execute(_EXTEND, claims))
+        for task_id, each in taken.items():
+            # one that a thread has continued meanwhile is not put back
+            if self._taken.get(task_id) is each:
+                self._taken[task_id] = Taken(each.epoch)
+
     def take_due(
         self,
         now: datetime,
@@ -239,7 +280,7 @@ class TaskClaims:
             return list(connection.execute(query.order_by(_TASK.task_id)).scalars())
 
     def lend(self, task_id: str) -> None:
-        """Leave the claim of a task that was taken here to whoever renews it, until another thread takes it back."""
+        """Leave a claim that was taken here to whoever renews the task, until a thread takes it back."""
         self._lent[task_id] = self._taken.pop(task_id)
 
     def give_back(self, task_id: str) -> None:

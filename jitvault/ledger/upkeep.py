@@ -34,7 +34,10 @@ class Intended:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A task whose renewals may be sent now: the epoch of its claim, and what its event made of it, if it had one."""
+    """A task whose renewals may be sent now.
+
+    `claim` is the epoch of its claim, and `written` what its event made of it, if it had one.
+    """
 
     claim: int
     written: WrittenChange | None

@@ -90,7 +90,7 @@ class UpkeepQueries:
         return self._db.write(unit)
 
     def begin_renewals(self, intended: Sequence[Intended], at: datetime) -> dict[str, Begun]:
-        """Claim tasks, and write the intents of their renewals with the events that come first, in one transaction.
+        """Claim tasks, and write their events and the intents of their renewals, in one transaction.
 
         A claim that was lent here is continued. A task is left out that another process has, or that is not as it was:
         every event raises its version, and every renewal changes when it is due.

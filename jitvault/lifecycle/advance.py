@@ -57,12 +57,12 @@ from jitvault.lifecycle.ending import (
 from jitvault.lifecycle.issuance.attempts import check_attempt_due
 from jitvault.lifecycle.issuance.issue import MAX_ATTEMPTS, issue
 from jitvault.lifecycle.issuance.unfinished import resolve_unfinished_issue
+from jitvault.lifecycle.keeping.look import kept_after_turn
 from jitvault.lifecycle.read_for_turn import check_tripwires, read_for_turn, revoke_without_stream
 from jitvault.lifecycle.record.due_time import is_due_now
 from jitvault.lifecycle.record.integrity import check_issuable, is_published, problems_of, verify
 from jitvault.lifecycle.renewal.due_turn import due_turn, read_up_to
 from jitvault.lifecycle.renewal.extend import extend, issue_replacement
-from jitvault.lifecycle.renewal.look import kept_after_turn
 from jitvault.lifecycle.renewal.renew import renew_due
 from jitvault.lifecycle.requests.end_documents import end_request, end_request_of_others, entitled
 from jitvault.lifecycle.requests.freezes import check_not_frozen

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from jitvault.context import WorkerContext
 from jitvault.errors import JitvaultError, LedgerUnavailable
-from jitvault.lifecycle.renewal.keep import ANSWER_S
+from jitvault.lifecycle.keeping.keep import ANSWER_S
 from jitvault.lifecycle.requests.publish_templates import publish_templates
 from jitvault.settings import Settings
 from jitvault.wiring import Wiring

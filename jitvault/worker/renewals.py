@@ -11,7 +11,7 @@ from functools import partial
 
 from jitvault.context import WorkerContext
 from jitvault.errors import JitvaultError, LedgerUnavailable
-from jitvault.lifecycle.renewal.keep import renew_kept
+from jitvault.lifecycle.keeping.keep import renew_kept
 from jitvault.worker.health import Health
 from jitvault.worker.logs import Log
 from jitvault.worker.supervisor import Supervisor

@@ -318,7 +318,10 @@ class WorkLoops(LoopBase):
 
 
 def _offered(worker: WorkerContext, task: TaskRow) -> bool:
-    """Offer a due task to be looked at and renewed with others; return False where it needs a thread of its own."""
+    """Offer a due task to be looked at and renewed with others.
+
+    Returns False where it needs a thread of its own.
+    """
     if task.state not in DELIVERED_STATES or task.due_at is None or not worker.kept.takes(task.task_id):
         return False
     # before it is offered: whoever takes it continues the claim

@@ -19,7 +19,7 @@ from test_renewed_together import held, is_due, left_to_a_whole_turn, renewed
 from jitvault.context import WorkerContext
 from jitvault.errors import TargetUnavailable
 from jitvault.lifecycle.advance import advance
-from jitvault.lifecycle.renewal import keep
+from jitvault.lifecycle.keeping import keep
 from jitvault.sandbox.world import World, env
 from jitvault.settings import load
 from jitvault.vault.facts import Facts

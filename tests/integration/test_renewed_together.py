@@ -21,11 +21,12 @@ from go_between import Fate, GoBetween
 from rig import Rig, own_rig
 
 from jitvault.context import WorkerContext
-from jitvault.errors import AuditUntrusted
-from jitvault.ledger.model import OpState
+from jitvault.errors import AuditUntrusted, OutcomeUnknown
+from jitvault.ledger.kept_tasks import OfferedTask
+from jitvault.ledger.model import OpState, Turn
 from jitvault.lifecycle.advance import advance
-from jitvault.lifecycle.record import renewals
-from jitvault.lifecycle.renewal import keep
+from jitvault.lifecycle.keeping import keep
+from jitvault.lifecycle.record import integrity, renewals
 from jitvault.model.event_bodies import RenewIntended, said
 from jitvault.sandbox.world import World, env
 from jitvault.settings import load
@@ -261,7 +262,24 @@ def test_nothing_is_renewed_from_memory_on_a_stream_that_does_not_arrive(
     before = rig.operations(task)
     with pytest.raises(AuditUntrusted):
         keep.renew_kept(blind, 50)
-    assert rig.operations(task) == before and task not in hand.kept._tasks
+    assert rig.operations(task) == before
+    # it costs no whole turn: once the stream arrives, it is renewed from memory
+    assert keep.renew_kept(hand, 50) == 1 and renewed(rig, task)
+
+
+def test_what_ends_by_the_clock_does_not_wait_for_a_stream_that_does_not_arrive(
+    rig: Rig, hand: WorkerContext, spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "PATIENCE_S", 0.5)
+    (task,) = held(rig, hand, rig.granted(spec()))
+    is_due(rig, task)
+    (tmp_path / "elsewhere.log").write_bytes(b"")
+    with rig.environment(None, {"JITVAULT_AUDIT_FILE": str(tmp_path / "elsewhere.log")}):
+        blind = replace(context_factory(Wiring(load()))(), kept=hand.kept)
+    kept = hand.kept._tasks[task]
+    hand.kept._tasks[task] = replace(kept, look_at=hand.now())
+    assert keep.renew_kept(blind, 50) == 0
+    assert task not in hand.kept._tasks and not hand.kept.takes(task)
 
 
 def test_what_another_worker_did_to_a_task_is_seen_before_its_renewal(
@@ -313,7 +331,8 @@ def test_a_renewal_whose_answer_is_lost_stops_the_batch_and_is_left_to_a_whole_t
         is_due(rig, *tasks)
         between.when("auth/token/renew-accessor", "after", fate=Fate.LOSE)
         between.when("auth/token/lookup-accessor", "before", fate=Fate.LOSE)
-        keep.renew_kept(hand, 50)
+        with pytest.raises(OutcomeUnknown):
+            keep.renew_kept(hand, 50)
     finally:
         between.down()
     states = sorted(op.state for task in tasks for op in rig.operations(task) if op.kind == "renew_token")[-3:]
@@ -402,3 +421,119 @@ def test_a_bug_in_one_task_keeps_no_other_from_its_renewal(
     monkeypatch.setattr(keep, "drift_besides_request", fail)
     assert keep.renew_kept(hand, 50) == 1
     assert sound in hand.kept._tasks and broken not in hand.kept._tasks
+
+
+# -- what is looked at first -------------------------------------------------------------------------------
+
+
+def offered(hand: WorkerContext, *tasks: str) -> None:
+    """Offer due tasks as a worker does that has just started: it keeps none of them."""
+    for task in tasks:
+        hand.kept.forget(task)
+    assert sorted(hand.ledger.take_due(hand.now(), 50, only_held=True)) == sorted(tasks)
+    for task in tasks:
+        hand.ledger.lend(task)
+        hand.kept.offer(OfferedTask(task, hand.now()))
+
+
+def test_after_a_start_due_tasks_are_looked_at_and_renewed_together(rig: Rig, hand: WorkerContext, spec: Spec) -> None:
+    tasks = held(rig, hand, *(rig.granted(spec()) for _ in range(3)), unwrapped=2)
+    is_due(rig, *tasks)
+    before = {task: rig.record(task) for task in tasks}
+    offered(hand, *tasks)
+    assert keep.renew_kept(hand, 50) == 3
+    for task in tasks:
+        assert renewed(rig, task) and task in hand.kept._tasks
+        assert rig.record(task).events == before[task].events
+    # the claims are given back
+    assert rig.rows("SELECT count(*) FROM tasks WHERE claim_until > 1") == [(0,)]
+
+
+def test_a_look_says_ahead_when_the_token_can_expire_and_publishes_it(
+    rig: Rig, hand: WorkerContext, spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (task,) = held(rig, hand, rig.granted(spec()))
+    is_due(rig, task)
+    before = rig.record(task)
+    # what was committed ahead is used up
+    monkeypatch.setattr(renewals, "MAX_SKEW", timedelta(minutes=5))
+    assert keep.renew_kept(hand, 50) == 1
+    after = rig.record(task)
+    assert after.grants[-1].expires_at > before.grants[-1].expires_at
+    (body,) = [body for _, body in said(after.events[len(before.events) :], RenewIntended)]
+    assert body.until == after.grants[-1].expires_at
+    copy = integrity.published(hand, task)
+    assert copy is not None and (copy.chain.seq, copy.chain.head) == (after.task.seq, after.task.head)
+    assert copy.expires_at == body.until
+    # and what is kept of it is what the ledger has: the next renewal needs no other look
+    is_due(rig, task)
+    monkeypatch.setattr(keep, "look", None)
+    assert keep.renew_kept(hand, 50) == 1 and rig.record(task).events == after.events
+
+
+@pytest.mark.usefixtures("undone")
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_task_that_is_looked_at_is_left_to_a_whole_turn_when(
+    rig: Rig, hand: WorkerContext, spec: Spec, change: str
+) -> None:
+    granted = rig.granted(spec())
+    token = rig.use(granted).token
+    (task,) = held(rig, hand, granted, unwrapped=0)
+    is_due(rig, task)
+    offered(hand, task)
+    CHANGES[change](rig, task, token)
+    before = [op.op_id for op in rig.operations(task)]
+    renewed_now = keep.renew_kept(hand, 50)
+    if change == "its token did something":
+        # what its tokens may do, they may do: the look has seen it
+        assert renewed_now == 1
+        return
+    assert renewed_now == 0 and not hand.kept.takes(task)
+    assert [op.op_id for op in rig.operations(task)] == before
+    # another thread can have it at once
+    assert hand.ledger.take_due(hand.now(), 50) == [task]
+    hand.ledger.give_back(task)
+
+
+def test_a_ledger_that_was_edited_renews_nothing_after_a_start(rig: Rig, hand: WorkerContext, spec: Spec) -> None:
+    mine, others = held(rig, hand, rig.granted(spec()), rig.granted(spec()))
+    stolen = rig.record(others).grants[-1].wrapped_accessor
+    rig.sql("UPDATE grants SET wrapped_accessor = ? WHERE task_id = ?", stolen, mine)
+    is_due(rig, mine, others)
+    offered(hand, mine, others)
+    assert keep.renew_kept(hand, 50) == 1
+    assert not hand.kept.takes(mine) and renewed(rig, others)
+
+
+def test_where_lines_may_be_missing_a_task_is_renewed_once_more_and_then_looked_at(
+    rig: Rig, hand: WorkerContext, spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (task,) = held(rig, hand, rig.granted(spec()))
+    hand.facts.drop()
+    is_due(rig, task)
+    with monkeypatch.context() as unlooked:
+        unlooked.setattr(keep, "look", None)
+        assert keep.renew_kept(hand, 50) == 1
+    # a request to end it whose lines were never read
+    sign(rig, "operator", "revoke", task, *UNREAD)
+    monkeypatch.setattr(hand.kept, "forget", lambda _: None)
+    is_due(rig, task)
+    before = [op.op_id for op in rig.operations(task)]
+    assert keep.renew_kept(hand, 50) == 0
+    assert [op.op_id for op in rig.operations(task)] == before
+
+
+def test_a_task_that_another_thread_has_taken_back_is_not_renewed_with_others(
+    rig: Rig, hand: WorkerContext, spec: Spec
+) -> None:
+    (task,) = held(rig, hand, rig.granted(spec()))
+    is_due(rig, task)
+    offered(hand, task)
+    assert hand.ledger.take(task) is Turn.OURS
+    before = [op.op_id for op in rig.operations(task)]
+    assert keep.renew_kept(hand, 50) == 0
+    assert [op.op_id for op in rig.operations(task)] == before
+    # the other thread still has its claim
+    with hand.ledger.claim(task) as claim:
+        hand.ledger.check_claim(task, claim)
+        assert hand.ledger.take(task) is Turn.ANOTHERS

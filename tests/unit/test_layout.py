@@ -40,6 +40,7 @@ ACTING = frozenset(
         "lifecycle.issuance",
         "lifecycle.read_for_turn",
         "lifecycle.record",
+        "lifecycle.keeping",
         "lifecycle.renewal",
         "lifecycle.requests",
         "lifecycle.revocation",

@@ -2,7 +2,7 @@
 
 Each renewal asks what a whole turn asks (`jitvault.lifecycle.end_reasons.why_end`). What Vault says is known by facts,
 which the audit stream keeps true. Policy is asked each time. Everything else has not changed since the task was looked
-at. It is looked at again (`jitvault.lifecycle.renewal.look`) before its event chain says when its token can expire
+at. It is looked at again (`jitvault.lifecycle.keeping.look`) before its event chain says when its token can expire
 next, and where lines may have been missed. Where anything is in the way, the task is left to a whole turn, which alone
 may end it. So is the last renewal before the deadline.
 
@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from jitvault.context import WorkerContext
+from jitvault.documents.paths import Kept
 from jitvault.errors import JitvaultError, TargetUnavailable, VaultUnavailable
 from jitvault.ledger.claim_clock import now as claim_clock
 from jitvault.ledger.kept_tasks import KeptTask, OfferedTask, mount_of
@@ -24,8 +25,8 @@ from jitvault.ledger.upkeep import Begun, Intended, Upkeep, record_after_upkeep
 from jitvault.lifecycle.decision.drift import drift_besides_request
 from jitvault.lifecycle.decision.evaluate import why_not_renewed
 from jitvault.lifecycle.decision.still_approved import why_not_agent
+from jitvault.lifecycle.keeping.look import look, to_keep
 from jitvault.lifecycle.renewal.due_turn import due_turn, read_up_to
-from jitvault.lifecycle.renewal.look import look, to_keep
 from jitvault.lifecycle.renewal.renew import (
     Renewed,
     due_credentials,
@@ -118,6 +119,7 @@ def _planned(worker: WorkerContext, due: Sequence[Due]) -> tuple[list[_Planned],
             if worker.ledger.freeze() is not None:
                 return [], [], None
             in_force = freezes(worker)
+            due = _without_news(worker, due)
             for n, each in enumerate(due):
                 if claim_clock() - begun_at > _LAST_S:
                     return found, list(due[n:]), None
@@ -133,6 +135,17 @@ def _planned(worker: WorkerContext, due: Sequence[Due]) -> tuple[list[_Planned],
                     # this one is left to a whole turn: its agent may have made its documents slow to read
                     return found, list(due[n + 1 :]), failure
     return found, [], None
+
+
+def _without_news(worker: WorkerContext, due: Sequence[Due]) -> Sequence[Due]:
+    """Return the tasks without those that somebody asked to end.
+
+    Another process may have read the lines of that.
+    """
+    if not any(isinstance(each, KeptTask) and each.drops != worker.facts.drops for each in due):
+        return due
+    asked = {one.about for one in worker.ledger.unread_of_unproven(Kept.END)}
+    return [each for each in due if each.task_id not in asked]
 
 
 def _plan(worker: WorkerContext, due: Due, in_force: Sequence[FreezeStatement]) -> list[_Planned]:
@@ -167,9 +180,10 @@ def _plan_after_look(worker: WorkerContext, task_id: str) -> list[_Planned]:
 
 
 def _due_credentials(worker: WorkerContext, kept: KeptTask) -> tuple[Sequence[GrantRow | LeaseRow], int]:
-    """Return what to renew of a task, and by how many seconds; nothing for the last time before its deadline.
+    """Return what to renew of a task, and by how many seconds.
 
-    The chain says when a token expires that is renewed for the last time, which a whole turn writes.
+    The result is nothing for the last time before its deadline. The chain says when a token expires that is renewed for
+    the last time, which a whole turn writes.
     """
     now, ends_at = worker.now(), kept.record.task.ends_at
     rows, seconds = due_credentials(worker, kept.record, now)
@@ -194,7 +208,7 @@ def _may_go_on(worker: WorkerContext, kept: KeptTask, in_force: Sequence[FreezeS
 
 
 def _renew(worker: WorkerContext, planned: Sequence[_Planned]) -> tuple[list[KeptTask], JitvaultError | None]:
-    """Renew tasks; return those that can be kept, as they are now, and why Vault did not answer for others."""
+    """Renew tasks; return those that can be kept, and why Vault did not answer for others."""
     if not planned:
         return [], None
     begun_at = claim_clock()

@@ -1,0 +1,42 @@
+"""Claim all tasks that are about to be revoked, so that no worker renews them meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from threading import Event, Thread
+
+from jitvault.errors import LedgerUnavailable
+from jitvault.ledger.ledger import Ledger
+
+_EXTEND_EVERY_S = 4.0
+"""How often claims that nobody continues yet are extended, in seconds: one that is fresh costs its task no commit."""
+
+
+@contextmanager
+def claimed(ledger: Ledger, tasks: Sequence[str]) -> Iterator[list[str]]:
+    """Hold the claims of as many tasks as can be had; yield all tasks, those that are claimed first.
+
+    A worker that renews a task at this moment has its claim for two seconds more: such tasks come last. Where the
+    ledger accepts no writes, nothing is claimed: the tasks are revoked all the same.
+    """
+    taken: list[str] = []
+    with suppress(LedgerUnavailable):
+        taken = ledger.take_all(tasks)
+    over = Event()
+    keeper = Thread(target=_keep, args=(ledger, over), daemon=True)
+    keeper.start()
+    try:
+        yield [*taken, *(task_id for task_id in tasks if task_id not in set(taken))]
+    finally:
+        over.set()
+        keeper.join()
+        for task_id in taken:
+            with suppress(LedgerUnavailable):
+                ledger.give_back(task_id)
+
+
+def _keep(ledger: Ledger, over: Event) -> None:
+    while not over.wait(_EXTEND_EVERY_S):
+        with suppress(LedgerUnavailable):
+            ledger.extend_taken()

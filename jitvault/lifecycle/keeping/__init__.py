@@ -1,0 +1,1 @@
+"""Renew held tasks, many at once."""
