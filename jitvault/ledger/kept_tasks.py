@@ -190,12 +190,19 @@ class KeptTasks:
             elif not had_news:
                 self._keep(task)
 
-    def leave(self, task_id: str) -> None:
-        """Leave a task that was in hand to whole turns."""
+    def drop(self, task_id: str) -> None:
+        """Keep a task that was in hand no longer: it is looked at when it is due."""
         with self._lock:
             self._in_hand.discard(task_id)
             self._turns.pop(task_id, None)
-            self._left.add(task_id)
+
+    def leave(self, task_id: str) -> None:
+        """Leave a task to whole turns, if it is still in hand."""
+        with self._lock:
+            if task_id in self._in_hand:
+                self._in_hand.discard(task_id)
+                self._turns.pop(task_id, None)
+                self._left.add(task_id)
 
     def due_here(self, now: datetime) -> set[str]:
         """Return the due tasks that are renewed with others, so that no other thread takes them."""

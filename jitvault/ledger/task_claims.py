@@ -29,7 +29,8 @@ _NEXT_DUE = select(func.min(_TASK.due_at)).where(schema.IS_OPEN, _TASK.due_at > 
 _EARLIEST_DUE = select(func.min(_TASK.due_at)).where(schema.IS_OPEN)
 
 
-_HOLDING = _TASK.state.in_([state.value for state in LIVING])
+_HOLDING = _TASK.state.in_([state.value for state in LIVE_STATES])
+_MAY_HOLD = _TASK.state.in_([state.value for state in LIVING])
 
 
 def _is_due(*, only_held: bool) -> list[ColumnElement[bool] | TextClause]:
@@ -44,7 +45,7 @@ def _is_due(*, only_held: bool) -> list[ColumnElement[bool] | TextClause]:
         or_(_TASK.keeper.is_(None), _TASK.keeper == bindparam("this"), _TASK.due_at <= bindparam("late")),
         _TASK.task_id.not_in(bindparam("besides", expanding=True)),
     ]
-    return [*found, _HOLDING] if only_held else found
+    return [*found, _MAY_HOLD] if only_held else found
 
 
 def _in_turn(*, only_held: bool) -> Select[str]:
@@ -230,8 +231,8 @@ class TaskClaims:
         """Claim up to `limit` due tasks that no worker holds, none of `besides`.
 
         A task is due when a renewal, a heartbeat, the end of its window, the retry of a revocation or its sealing is
-        due. Tasks that hold access come first; `only_held` takes no others. Among them the requesters take turns, those
-        in `served` last. Returns their ids in this order.
+        due. Tasks that hold access come first; `only_held` takes these and those that are being ended. Among them the
+        requesters take turns, those in `served` last. Returns their ids in this order.
 
         A task that another process renews from its memory is due `LATE` later.
 

@@ -49,7 +49,8 @@ class Upkeep:
 
     `claim` is the epoch of the caller's claim. `rows` are operations, and credentials of which `renew_at` alone is
     written. `fields` has `due_at` where that changes. With `gives_back` other processes can have the claim at once, and
-    know that its renewal did nothing else that was wanted of the task.
+    know that its renewal did nothing else that was wanted of the task. With `stays` this process renews it with others
+    from then on, so that other processes leave it alone until it is late.
     """
 
     task_id: str
@@ -57,6 +58,7 @@ class Upkeep:
     rows: tuple[GrantRow | LeaseRow | OperationRow, ...] = ()
     fields: Mapping[str, Any] = field(default_factory=dict)
     gives_back: bool = False
+    stays: bool = False
 
 
 def record_after_upkeep(record: TaskRecord, upkeep: Upkeep) -> TaskRecord:

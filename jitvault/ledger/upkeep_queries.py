@@ -37,7 +37,9 @@ _TAKE = (
     .where(_TASK.task_id.in_(bindparam("tasks", expanding=True)))
     .returning(_TASK.task_id, _TASK.claim_epoch)
 )
-_GIVE_BACK = update(schema.tasks).where(_TASK.task_id == bindparam("key")).values(claim_until=LEFT)
+_GIVE_BACK = (
+    update(schema.tasks).where(_TASK.task_id == bindparam("key")).values(claim_until=LEFT, keeper=bindparam("by"))
+)
 _DUE = update(schema.tasks).where(_TASK.task_id == bindparam("key")).values(due_at=bindparam("at"))
 _RENEW_AT = {
     kind: update(table).where(table.c[key] == bindparam("key")).values(renew_at=bindparam("at"))
@@ -62,6 +64,7 @@ class UpkeepQueries:
 
     _db: Database
     _lent: dict[str, Taken]
+    _this: str
 
     def keep_up(self, record: TaskRecord, upkeep: Upkeep) -> TaskRecord:
         """Write what a look at one task changes; return the task's record after it.
@@ -84,7 +87,7 @@ class UpkeepQueries:
             for batch in batches(sorted(claims)):
                 rows = connection.execute(_CLAIMS, {"tasks": batch})
                 held |= {row.task_id for row in rows if row.claim_epoch == claims[row.task_id]}
-            _write(connection, [upkeep for upkeep in upkeeps if upkeep.task_id in held])
+            _write(connection, [upkeep for upkeep in upkeeps if upkeep.task_id in held], self._this)
             return set(claims) - held
 
         return self._db.write(unit)
@@ -132,8 +135,8 @@ class UpkeepQueries:
             return connection.execute(_RENEWED_AT, asked).scalar()
 
 
-def _write(connection: Connection, upkeeps: Sequence[Upkeep]) -> None:
-    """Write upkeeps, one statement for all rows of a kind."""
+def _write(connection: Connection, upkeeps: Sequence[Upkeep], this: str) -> None:
+    """Write upkeeps of this process, one statement for all rows of a kind."""
     rows = [row for upkeep in upkeeps for row in upkeep.rows]
     for kind, statement in _RENEW_AT.items():
         key = "grant_id" if kind is GrantRow else "lease_id"
@@ -146,7 +149,7 @@ def _write(connection: Connection, upkeeps: Sequence[Upkeep]) -> None:
     due = [{"key": upkeep.task_id, "at": upkeep.fields["due_at"]} for upkeep in upkeeps if "due_at" in upkeep.fields]
     if due:
         connection.execute(_DUE, due)
-    given_back = [{"key": upkeep.task_id} for upkeep in upkeeps if upkeep.gives_back]
+    given_back = [{"key": each.task_id, "by": this if each.stays else None} for each in upkeeps if each.gives_back]
     if given_back:
         connection.execute(_GIVE_BACK, given_back)
 

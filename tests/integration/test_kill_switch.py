@@ -276,7 +276,7 @@ def test_what_a_run_that_died_had_proven_and_not_published_is_published_by_the_n
     wiring = rig.wiring()
     sign_end(wiring.person, file.stem, reason=EndReason.OPERATOR, note="it was stolen")
     with monkeypatch.context() as patch:
-        patch.setattr(advancing, "_publish", lambda *_, **__: None)
+        patch.setattr(advancing, "publish_claimed", lambda *_, **__: None)
         advancing.advance(wiring.worker, file.stem)
     assert (rig.state(file.stem), rig.document(f"tasks/{file.stem}")["state"]) == ("confirmed", "ending")
     told = rig("operator", "revoke", "--agent", "research-agent", "--reason", "it was stolen", "--yes").json

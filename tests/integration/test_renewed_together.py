@@ -22,6 +22,7 @@ from rig import Rig, own_rig
 
 from jitvault.context import WorkerContext
 from jitvault.errors import AuditUntrusted, OutcomeUnknown
+from jitvault.kill_switch.claimed import claimed
 from jitvault.ledger.kept_tasks import OfferedTask
 from jitvault.ledger.model import OpState, Turn
 from jitvault.lifecycle.advance import advance
@@ -509,6 +510,8 @@ def test_where_lines_may_be_missing_a_task_is_renewed_once_more_and_then_looked_
     rig: Rig, hand: WorkerContext, spec: Spec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (task,) = held(rig, hand, rig.granted(spec()))
+    # a listing has found that nobody asked to end it
+    rig.sql("UPDATE documents SET read = news")
     hand.facts.drop()
     is_due(rig, task)
     with monkeypatch.context() as unlooked:
@@ -521,6 +524,16 @@ def test_where_lines_may_be_missing_a_task_is_renewed_once_more_and_then_looked_
     before = [op.op_id for op in rig.operations(task)]
     assert keep.renew_kept(hand, 50) == 0
     assert [op.op_id for op in rig.operations(task)] == before
+
+
+def test_what_is_about_to_be_revoked_is_not_renewed_meanwhile(rig: Rig, hand: WorkerContext, spec: Spec) -> None:
+    tasks = held(rig, hand, *(rig.granted(spec()) for _ in range(2)))
+    is_due(rig, *tasks)
+    before = [op.op_id for task in tasks for op in rig.operations(task)]
+    with rig.ledger() as other, claimed(other, tasks) as first:
+        assert sorted(first) == sorted(tasks)
+        assert keep.renew_kept(hand, 50) == 0
+    assert [op.op_id for task in tasks for op in rig.operations(task)] == before
 
 
 def test_a_task_that_another_thread_has_taken_back_is_not_renewed_with_others(

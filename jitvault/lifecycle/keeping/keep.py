@@ -11,7 +11,7 @@ A batch is two commits, whatever its size: claims and intents before the first r
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from jitvault.context import WorkerContext
@@ -57,7 +57,7 @@ class _Planned:
     """A task whose credentials are renewed now, each by its operation.
 
     `record` is the whole of it where it was looked at. `change` is the event that says when its token can expire next,
-    and `publication` the intent to publish the task with it.
+    and `publication` the intent to publish the task, where its copy does not show all.
     """
 
     kept: KeptTask
@@ -67,6 +67,14 @@ class _Planned:
     record: TaskRecord | None = None
     change: Change | None = None
     publication: OperationRow | None = None
+
+    def intended(self) -> Intended:
+        """Return what has to be committed before the first renewal is sent."""
+        published = (self.publication,) if self.publication is not None else ()
+        if self.change is None:
+            return Intended(self.kept.record.task, (*self.ops, *published))
+        change = replace(self.change, rows=(*self.change.rows, *published))
+        return Intended(self.kept.record.task, self.ops, change)
 
 
 def renew_kept(worker: WorkerContext, most: int) -> int:
@@ -119,14 +127,14 @@ def _planned(worker: WorkerContext, due: Sequence[Due]) -> tuple[list[_Planned],
             if worker.ledger.freeze() is not None:
                 return [], [], None
             in_force = freezes(worker)
-            due = _without_news(worker, due)
+            doubtful = _doubtful(worker, due)
             for n, each in enumerate(due):
                 if claim_clock() - begun_at > _LAST_S:
                     return found, list(due[n:]), None
                 failure = None
                 with others_go_on(each.task_id):
                     try:
-                        found += _plan(worker, each, in_force)
+                        found += _plan(worker, each, in_force, doubtful)
                     except TargetUnavailable:
                         continue
                     except VaultUnavailable as error:
@@ -137,20 +145,21 @@ def _planned(worker: WorkerContext, due: Sequence[Due]) -> tuple[list[_Planned],
     return found, [], None
 
 
-def _without_news(worker: WorkerContext, due: Sequence[Due]) -> Sequence[Due]:
-    """Return the tasks without those that somebody asked to end.
+def _doubtful(worker: WorkerContext, due: Sequence[Due]) -> set[str]:
+    """Return the tasks that have to be looked at because this process may have missed lines about them.
 
-    Another process may have read the lines of that.
+    Each is renewed from memory once more, unless another process has read that somebody may have asked for its end.
     """
-    if not any(isinstance(each, KeptTask) and each.drops != worker.facts.drops for each in due):
-        return due
-    asked = {one.about for one in worker.ledger.unread_of_unproven(Kept.END)}
-    return [each for each in due if each.task_id not in asked]
+    kept = [each for each in due if isinstance(each, KeptTask) and each.drops != worker.facts.drops]
+    asked = {one.about for one in worker.ledger.unread_of_unproven(Kept.END)} if kept else set()
+    return {each.task_id for each in kept if each.is_stale or each.task_id in asked}
 
 
-def _plan(worker: WorkerContext, due: Due, in_force: Sequence[FreezeStatement]) -> list[_Planned]:
+def _plan(
+    worker: WorkerContext, due: Due, in_force: Sequence[FreezeStatement], doubtful: Collection[str]
+) -> list[_Planned]:
     """Return the task as it is to be renewed, nothing where it needs a whole turn."""
-    if isinstance(due, OfferedTask) or (due.is_stale and due.drops != worker.facts.drops):
+    if isinstance(due, OfferedTask) or due.task_id in doubtful:
         return _plan_after_look(worker, due.task_id)
     rows, seconds = _due_credentials(worker, due)
     ops = new_operations(worker, due.record, rows)
@@ -164,19 +173,19 @@ def _plan(worker: WorkerContext, due: Due, in_force: Sequence[FreezeStatement]) 
 def _plan_after_look(worker: WorkerContext, task_id: str) -> list[_Planned]:
     """Look at the task, and return it as it is to be renewed."""
     looked = look(worker, task_id)
-    if looked is None or worker.kept.had_news(task_id) or worker.kept.is_avoided(looked[0], worker.now()):
+    if looked is None or worker.kept.had_news(task_id) or worker.kept.is_avoided(looked.kept, worker.now()):
         return []
-    kept, record = looked
+    kept, record = looked.kept, looked.record
     rows, seconds = _due_credentials(worker, kept)
     if not rows or _needs_turn(worker, kept):
         return []
     ops = new_operations(worker, record, rows)
-    if not outlives_chain(worker, record, ops, seconds):
-        return [_Planned(kept, rows, ops, seconds)]
-    change = expiry_change(worker, record, ops, seconds)
-    publication = announced_publication(worker, task_id)
-    change = replace(change, rows=(*change.rows, publication))
-    return [_Planned(kept, rows, ops, seconds, record, change, publication)]
+    planned = _Planned(kept, rows, ops, seconds, record)
+    if outlives_chain(worker, record, ops, seconds):
+        planned = replace(planned, change=expiry_change(worker, record, ops, seconds))
+    elif looked.is_shown:
+        return [planned]
+    return [replace(planned, publication=announced_publication(worker, task_id))]
 
 
 def _due_credentials(worker: WorkerContext, kept: KeptTask) -> tuple[Sequence[GrantRow | LeaseRow], int]:
@@ -212,8 +221,11 @@ def _renew(worker: WorkerContext, planned: Sequence[_Planned]) -> tuple[list[Kep
     if not planned:
         return [], None
     begun_at = claim_clock()
-    intended = [Intended(each.kept.record.task, each.ops, each.change) for each in planned]
-    begun = worker.ledger.begin_renewals(intended, worker.now())
+    begun = worker.ledger.begin_renewals([each.intended() for each in planned], worker.now())
+    for each in planned:
+        if each.kept.task_id not in begun:
+            # its tokens left lines, or another process has it
+            worker.kept.drop(each.kept.task_id)
     claimed = [_as_begun(each, begun[each.kept.task_id]) for each in planned if each.kept.task_id in begun]
     answers = _send(worker, claimed, begun_at)
     outcomes = [_outcome(worker, each, begun[each.kept.task_id].claim, answers) for each in claimed]
@@ -281,7 +293,7 @@ def _outcome(
         return upkeep, None
     renewed = record_after_upkeep(planned.kept.record, upkeep)
     due_at = next_look(planned.kept.look_at, *(row.renew_at for row in renewable_credentials(renewed)))
-    upkeep = replace(upkeep, fields={"due_at": due_at})
+    upkeep = replace(upkeep, fields={"due_at": due_at}, stays=planned.kept.can_wait)
     return upkeep, replace(planned.kept, record=record_after_upkeep(renewed, upkeep))
 
 

@@ -6,7 +6,7 @@ about it: whatever has to be done is left to a whole turn.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from jitvault.context import WorkerContext
 from jitvault.ledger.kept_tasks import KeptTask
@@ -23,8 +23,20 @@ from jitvault.model.states import DELIVERED_STATES, LIVE_STATES, State, Verdict
 from jitvault.model.ttl import next_look
 
 
-def look(worker: WorkerContext, task_id: str) -> tuple[KeptTask, TaskRecord] | None:
-    """Verify a task, and return what to keep of it and its record; None where it needs a whole turn.
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """A task that may go on: what to keep of it, and its record.
+
+    `is_shown` says whether its published copy shows all of the record.
+    """
+
+    kept: KeptTask
+    record: TaskRecord
+    is_shown: bool
+
+
+def look(worker: WorkerContext, task_id: str) -> Looked | None:
+    """Verify a task and ask whether it may go on; return None where it needs a whole turn.
 
     Raises SecurityFinding where its records disagree.
     """
@@ -35,14 +47,14 @@ def look(worker: WorkerContext, task_id: str) -> tuple[KeptTask, TaskRecord] | N
     if record.task.state not in DELIVERED_STATES or worker.ledger.is_long(record):
         return None
     record, trips = check_tripwires(worker, record)
-    if not shows(worker, verified.published, record) or why_end(worker, record, trips) is not None:
+    if why_end(worker, record, trips) is not None:
         return None
     if record.task.state is State.ISSUED and unwrapped(worker, record):
         return None
     if is_extension_asked(worker, record):
         return None
     kept = _kept(worker, record, drops)
-    return None if kept is None else (kept, record)
+    return None if kept is None else Looked(kept, record, shows(worker, verified.published, record))
 
 
 def kept_after_turn(worker: WorkerContext, record: TaskRecord, drops: int) -> KeptTask | None:

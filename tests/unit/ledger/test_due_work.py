@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 from builders import NOW, as_is, body, change, file_of, lose, make, read, revision, seen, task, whole
 from ledgers import LedgerPlace, address
+from sqlalchemy import text
 from together import child, run_together
 
 from jitvault.audit.observation import Kind
@@ -55,6 +56,22 @@ def test_a_kept_task_is_left_to_its_keeper_until_it_is_late(ledger: Ledger, plac
     with ledger.claim("kept"):
         pass
     assert other.take_due(NOW, 9) == ["kept", "other"]
+
+
+def test_many_tasks_are_claimed_at_once_and_held_until_each_has_its_turn(ledger: Ledger, place: LedgerPlace) -> None:
+    due(ledger, "a", "b", "c")
+    other = Ledger(opened(address(place), create=False))
+    with other.claim("b"):
+        assert ledger.take_all(["c", "b", "a"]) == ["c", "a"]
+    soon = "UPDATE tasks SET claim_until = claim_until - 29"
+    ledger._db.write(lambda connection: connection.execute(text(soon)))
+    with ledger.claim("a"):
+        ledger.extend_taken()
+        # only of the one that waits
+        ledger._db.write(lambda connection: connection.execute(text("UPDATE tasks SET claim_until = claim_until - 2")))
+        assert other.take("a") is Turn.OURS and other.take("c") is Turn.ANOTHERS
+    ledger.give_back("c")
+    assert other.take("c") is Turn.OURS
 
 
 def test_a_process_that_ends_keeps_nothing(ledger: Ledger, place: LedgerPlace) -> None:

@@ -117,7 +117,11 @@ def test_a_task_that_is_offered_is_in_hand_until_a_turn_and_counts_as_late() -> 
 def test_a_task_that_was_left_is_not_offered_again_before_a_whole_turn_and_then_only_if_it_can_be_kept() -> None:
     tasks = KeptTasks()
     assert tasks.takes("t-1")
-    tasks.leave("t-1")
+    for over in (tasks.drop, tasks.leave):
+        tasks.offer(OfferedTask("t-1", NOW))
+        tasks.take_due(NOW, 9)
+        over("t-1")
+        assert tasks.takes("t-1") is (over == tasks.drop) and tasks.due_here(NOW) == set()
     assert not tasks.takes("t-1")
     tasks.begin_turn("t-1")
     tasks.end_turn("t-1", None, has_access=True)

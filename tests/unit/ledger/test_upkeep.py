@@ -7,17 +7,28 @@ from datetime import timedelta
 
 import pytest
 from builders import LEASE, NOW, TOKEN, file_of, issued, operation, read, seen
+from ledgers import LedgerPlace, address
+from sqlalchemy import update
 
 from jitvault.audit.observation import Kind
 from jitvault.errors import WrongState
 from jitvault.ledger.ledger import Ledger
-from jitvault.ledger.model import OperationRow, OpState
-from jitvault.ledger.upkeep import Upkeep
-from jitvault.model.kinds import OperationKind
+from jitvault.ledger.model import Change, OperationRow, OpState, Turn
+from jitvault.ledger.storage import schema
+from jitvault.ledger.storage.database import opened
+from jitvault.ledger.task_change import record_after
+from jitvault.ledger.upkeep import Intended, Upkeep
+from jitvault.model.event_bodies import RenewIntended
+from jitvault.model.kinds import EventKind, OperationKind
 
 
 def renewal(op_id: str, state: OpState, kind: OperationKind = OperationKind.RENEW_TOKEN) -> OperationRow:
     return operation(op_id, state, kind=kind, sent_at=NOW)
+
+
+def expire(ledger: Ledger) -> None:
+    """Let every claim be over."""
+    ledger._db.write(lambda connection: connection.execute(update(schema.tasks).values(claim_until=2.0)))
 
 
 def test_an_upkeep_returns_the_record_as_it_is_read_afterwards(ledger: Ledger) -> None:
@@ -65,6 +76,58 @@ def test_of_a_credential_an_upkeep_writes_when_it_is_renewed_and_nothing_else(le
     with ledger.claim("t-1") as claim:
         ledger.keep_up(record, Upkeep("t-1", claim, (grant,)))
     assert file_of(ledger).grants[-1] == replace(record.grants[-1], renew_at=NOW)
+
+
+def test_a_renewed_task_stays_with_the_process_that_keeps_it(ledger: Ledger, place: LedgerPlace) -> None:
+    issued(ledger)
+    other = Ledger(opened(address(place), create=False))
+    for stays in (True, False):
+        with ledger.claim("t-1") as claim:
+            upkeep = Upkeep("t-1", claim, fields={"due_at": NOW}, gives_back=True, stays=stays)
+            assert ledger.keep_up_all([upkeep]) == set()
+            assert other.take_due(NOW, 9) == ([] if stays else ["t-1"])
+            other.give_back("t-1")
+
+
+def test_an_event_may_come_with_the_intents_and_then_both_are_there(ledger: Ledger) -> None:
+    issued(ledger)
+    record = file_of(ledger)
+    op, until = renewal("op-8", OpState.INTENDED), NOW + timedelta(hours=1)
+    rows = (replace(record.grants[-1], expires_at=until), op)
+    change = Change(EventKind.RENEW_INTENDED, RenewIntended(until=until, renewals=()), rows=rows)
+    begun = ledger.begin_renewals([Intended(record.task, (op,), change)], NOW)["t-1"]
+    after = file_of(ledger)
+    assert begun.written is not None and begun.written.task.head == after.task.head
+    assert record_after(record, rows, begun.written) == after
+    assert after.events[-1].body["ops"] == {"op-8": op.subject} and after.grants[-1].expires_at == until
+
+
+def test_of_a_task_that_has_changed_neither_event_nor_intent_is_written(ledger: Ledger) -> None:
+    issued(ledger)
+    record = file_of(ledger)
+    op = renewal("op-8", OpState.INTENDED)
+    change = Change(EventKind.RENEW_INTENDED, RenewIntended(until=NOW, renewals=()), rows=(op,))
+    read(ledger, [seen(1, Kind.LEASE_ISSUED, LEASE, actor=TOKEN)])
+    before = file_of(ledger)
+    assert ledger.begin_renewals([Intended(record.task, (op,), change)], NOW) == {}
+    assert file_of(ledger) == before
+
+
+def test_a_lent_claim_is_continued_and_one_that_was_taken_over_is_not(ledger: Ledger, place: LedgerPlace) -> None:
+    issued(ledger)
+    other = Ledger(opened(address(place), create=False))
+    for is_lost in (False, True):
+        assert ledger.take("t-1") is Turn.OURS
+        ledger.lend("t-1")
+        if is_lost:
+            expire(ledger)
+            assert other.take("t-1") is Turn.OURS
+        begun = ledger.begin_renewals(
+            [Intended(file_of(ledger).task, (renewal(f"op-{is_lost}", OpState.INTENDED),))], NOW
+        )
+        assert ("t-1" in begun) is not is_lost
+        if begun:
+            ledger.keep_up_all([Upkeep("t-1", begun["t-1"].claim, gives_back=True)])
 
 
 def test_nothing_is_written_of_a_task_that_another_process_took_over(ledger: Ledger) -> None:
