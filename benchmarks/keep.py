@@ -1,7 +1,8 @@
 """How many active tasks one worker keeps alive at a rolling TTL of two minutes.
 
 KEEP_TASKS=10000 is the whole of it, which lasts as long as that many grants do and some minutes more; `make
-bench-keep` says so. With KEEP_TRIALS=1 the tasks then go through what `benchmarks/keep_trials.py` does to them.
+bench-keep` says so. A shorter KEEP_TTL_S, in seconds, has fewer tasks make as many renewals a second. With
+KEEP_TRIALS=1 the tasks then go through what `benchmarks/keep_trials.py` does to them.
 """
 
 from __future__ import annotations

@@ -21,13 +21,12 @@ from jitvault.model.kinds import OperationKind
 from jitvault.model.states import State
 from jitvault.vault.client import Connection, Vault
 
-AWAY_S = 60
 _REVOKED_WITHIN_S, _PROVEN_WITHIN_S, _LOOK_S = 580, 120, 1.0
 _OVER = (State.CONFIRMED, State.SEALED)
 
 
 def tried(world: Scene, names: Sequence[str], process: subprocess.Popen[bytes], ttl_s: float) -> list[Figure]:
-    """Kill the worker that keeps the tasks, take Vault away, restart the worker, and end all tasks.
+    """Kill the worker that keeps the tasks, take Vault away for half of a TTL, restart the worker, and end all tasks.
 
     `keep_killed_expired`, `keep_away_expired`, `keep_restarted_expired`: tasks that ended or lost their token, seen a
     token's life after each. `keep_renewed_while_ending`: renewals that were sent from when `revoke --all` began until
@@ -43,7 +42,7 @@ def tried(world: Scene, names: Sequence[str], process: subprocess.Popen[bytes], 
         server = world.world.servers.vault.pid
         os.kill(server, signal.SIGSTOP)
         try:
-            time.sleep(AWAY_S)
+            time.sleep(ttl_s / 2)
         finally:
             # a stopped process would not end with the benchmark
             os.kill(server, signal.SIGCONT)

@@ -5,11 +5,11 @@ have changed, its renewals need no other look. A line about one of its documents
 that people sign with, or about everything, forgets all tasks. A line about its tokens and leases moves its version in
 the ledger, at which a renewal looks.
 
-A due task that is not kept, as all are after a start, is offered: it is looked at first, many at once as well. What
-needs more than that is left to whole turns (`jitvault.lifecycle.advance`).
+A due task that is not kept, as all are after a start, is offered: its records are verified first. What needs more is
+left to whole turns (`jitvault.lifecycle.advance`).
 
-The memory is that of one process. Where lines may have been missed (`Facts.drops`), a task is renewed once more, and
-then looked at.
+The memory is that of one process. Where lines may have been missed (`Facts.drops`), and after a start, a task is
+renewed once, and then looked at.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from jitvault.ledger.model import LeaseRow, TaskRecord
 
 LATE = timedelta(seconds=5)
 """How late a kept task may be before another process may take it: this one may be dead."""
+NEVER = -1
+"""The `drops` of a task whose documents were not read yet."""
 _AVOIDED = timedelta(minutes=1)
 _MOST_OFFERED = 50
 
@@ -36,8 +38,8 @@ class KeptTask:
 
     `record` has no events, checks and findings, which take most of the memory. `agent_groups` are the groups that the
     agent was in when the task was decided, and `window_s` is the whole window of a task that was extended. At `look_at`
-    a whole turn is due, whatever is renewed. `drops` is how often facts had been dropped when it was verified, and
-    `is_stale` says that it was renewed once since they were dropped again.
+    a whole turn is due, whatever is renewed. `drops` is how often facts had been dropped when its documents were read,
+    and `is_stale` says that it was renewed once since they were dropped again.
     """
 
     record: TaskRecord

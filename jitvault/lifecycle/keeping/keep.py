@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from jitvault.context import WorkerContext
-from jitvault.documents.paths import Kept
+from jitvault.documents.paths import work_item_for
 from jitvault.errors import JitvaultError, TargetUnavailable, VaultUnavailable
 from jitvault.ledger.claim_clock import now as claim_clock
 from jitvault.ledger.kept_tasks import KeptTask, OfferedTask, mount_of
@@ -25,7 +25,7 @@ from jitvault.ledger.upkeep import Begun, Intended, Upkeep, record_after_upkeep
 from jitvault.lifecycle.decision.drift import drift_besides_request
 from jitvault.lifecycle.decision.evaluate import why_not_renewed
 from jitvault.lifecycle.decision.still_approved import why_not_agent
-from jitvault.lifecycle.keeping.look import look, to_keep
+from jitvault.lifecycle.keeping.look import look, to_keep, verified_task
 from jitvault.lifecycle.renewal.due_turn import due_turn, read_up_to
 from jitvault.lifecycle.renewal.renew import (
     Renewed,
@@ -148,19 +148,27 @@ def _planned(worker: WorkerContext, due: Sequence[Due]) -> tuple[list[_Planned],
 def _doubtful(worker: WorkerContext, due: Sequence[Due]) -> set[str]:
     """Return the tasks that have to be looked at because this process may have missed lines about them.
 
-    Each is renewed from memory once more, unless another process has read that somebody may have asked for its end.
+    Each is renewed once more before that, unless the ledger has lines about its documents that another process may have
+    read. Lines from before its last renewal were seen then, and a token that lives was renewed within a step.
     """
-    kept = [each for each in due if isinstance(each, KeptTask) and each.drops != worker.facts.drops]
-    asked = {one.about for one in worker.ledger.unread_of_unproven(Kept.END)} if kept else set()
-    return {each.task_id for each in kept if each.is_stale or each.task_id in asked}
+    missed = [each for each in due if not isinstance(each, KeptTask) or each.drops != worker.facts.drops]
+    written = worker.ledger.written_documents(since=worker.now() - worker.rolling_step) if missed else ()
+    about = {item.task_id for one in written if (item := work_item_for(one.path)) is not None}
+    spent = {each.task_id for each in missed if isinstance(each, KeptTask) and each.is_stale}
+    return spent | about.intersection(each.task_id for each in missed)
 
 
 def _plan(
     worker: WorkerContext, due: Due, in_force: Sequence[FreezeStatement], doubtful: Collection[str]
 ) -> list[_Planned]:
     """Return the task as it is to be renewed, nothing where it needs a whole turn."""
-    if isinstance(due, OfferedTask) or due.task_id in doubtful:
+    if due.task_id in doubtful:
         return _plan_after_look(worker, due.task_id)
+    if isinstance(due, OfferedTask):
+        verified = verified_task(worker, due.task_id)
+        if verified is None or worker.kept.is_avoided(verified, worker.now()):
+            return []
+        due = verified
     rows, seconds = _due_credentials(worker, due)
     ops = new_operations(worker, due.record, rows)
     if rows and outlives_chain(worker, due.record, ops, seconds):

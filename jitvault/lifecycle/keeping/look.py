@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from jitvault.context import WorkerContext
-from jitvault.ledger.kept_tasks import KeptTask
+from jitvault.ledger.kept_tasks import NEVER, KeptTask
 from jitvault.ledger.model import OpState, TaskRecord
 from jitvault.lifecycle.end_reasons import unwrapped, why_end
 from jitvault.lifecycle.read_for_turn import check_tripwires
@@ -55,6 +55,15 @@ def look(worker: WorkerContext, task_id: str) -> Looked | None:
         return None
     kept = _kept(worker, record, drops)
     return None if kept is None else Looked(kept, record, shows(worker, verified.published, record))
+
+
+def verified_task(worker: WorkerContext, task_id: str) -> KeptTask | None:
+    """Verify a task's records, and return what to keep of it; None where it needs a whole turn.
+
+    The documents about it are left to its next look. Raises SecurityFinding where its records disagree.
+    """
+    record = verify(worker, task_id).record
+    return _kept(worker, record, NEVER) if record.task.state in DELIVERED_STATES else None
 
 
 def kept_after_turn(worker: WorkerContext, record: TaskRecord, drops: int) -> KeptTask | None:

@@ -118,3 +118,26 @@ def test_a_task_that_nobody_can_handle_costs_no_thread(monkeypatch: pytest.Monke
     pool.want(Job("other", Urgency.BACKLOG))
     _WorkerThread(pool, "advance-1").serve()
     assert told == [f"unexpected {type(bug).__name__}", "the other task had its turn"]
+
+
+def test_that_renewals_are_late_is_told_once_and_keeps_new_work_waiting() -> None:
+    late_s, said = [0.0], list[str]()
+    log = SimpleNamespace(warning=lambda event, **_: said.append(event), info=lambda event, **_: said.append(event))
+    supervisor = Supervisor()
+    health = Health(supervisor)
+    pool = Pool(supervisor, cast(Any, None), TaskQueue(1, 1), health, cast(Any, log), late_s=lambda: late_s[0])
+    for name, urgency in (("asked", Urgency.ASKED), ("due", Urgency.DUE), ("held", Urgency.HELD)):
+        pool.want(Job(name, urgency))
+    late_s[0] = pool_module.BEHIND_S
+    for _ in range(2):
+        pool.measure()
+    hand = _WorkerThread(pool, "advance-1")
+    job = hand._next()
+    assert job is not None and job.task_id == "held" and pool.is_behind
+    late_s[0] = pool_module.BEHIND_S - 0.1
+    pool.measure()
+    assert said == ["renewals are late: nothing is granted meanwhile", "renewals are in time again"]
+    assert health.value("renewals_late_seconds") == round(late_s[0], 1)
+    pool._queue.done(job, time.monotonic())
+    job = hand._next()
+    assert job is not None and job.task_id == "asked"
