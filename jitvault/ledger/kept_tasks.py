@@ -8,8 +8,8 @@ the ledger, at which a renewal looks.
 A due task that is not kept, as all are after a start, is offered: its records are verified first. What needs more is
 left to whole turns (`jitvault.lifecycle.advance`).
 
-The memory is that of one process. Where lines may have been missed (`Facts.drops`), and after a start, a task is
-renewed once, and then looked at.
+The memory is that of one process. Where it may have missed lines that another process has read (`Facts.drops`), the
+ledger is asked for them.
 """
 
 from __future__ import annotations
@@ -38,8 +38,7 @@ class KeptTask:
 
     `record` has no events, checks and findings, which take most of the memory. `agent_groups` are the groups that the
     agent was in when the task was decided, and `window_s` is the whole window of a task that was extended. At `look_at`
-    a whole turn is due, whatever is renewed. `drops` is how often facts had been dropped when its documents were read,
-    and `is_stale` says that it was renewed once since they were dropped again.
+    a whole turn is due, whatever is renewed. `drops` is how often facts had been dropped when its documents were read.
     """
 
     record: TaskRecord
@@ -47,7 +46,6 @@ class KeptTask:
     window_s: int | None
     look_at: datetime | None
     drops: int
-    is_stale: bool = False
 
     @property
     def task_id(self) -> str:

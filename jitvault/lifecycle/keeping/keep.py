@@ -3,8 +3,8 @@
 Each renewal asks what a whole turn asks (`jitvault.lifecycle.end_reasons.why_end`). What Vault says is known by facts,
 which the audit stream keeps true. Policy is asked each time. Everything else has not changed since the task was looked
 at. It is looked at again (`jitvault.lifecycle.keeping.look`) before its event chain says when its token can expire
-next, and where lines may have been missed. Where anything is in the way, the task is left to a whole turn, which alone
-may end it. So is the last renewal before the deadline.
+next. Where anything is in the way, the task is left to a whole turn, which alone may end it. So is the last renewal
+before the deadline.
 
 A batch is two commits, whatever its size: claims and intents before the first request, answers after the last one.
 """
@@ -146,16 +146,13 @@ def _planned(worker: WorkerContext, due: Sequence[Due]) -> tuple[list[_Planned],
 
 
 def _doubtful(worker: WorkerContext, due: Sequence[Due]) -> set[str]:
-    """Return the tasks that have to be looked at because this process may have missed lines about them.
+    """Return the tasks about whose documents there are lines that another process may have read.
 
-    Each is renewed once more before that, unless the ledger has lines about its documents that another process may have
-    read. Lines from before its last renewal were seen then, and a token that lives was renewed within a step.
+    Lines from before its last renewal were seen then, and a token that lives was renewed within a step.
     """
-    missed = [each for each in due if not isinstance(each, KeptTask) or each.drops != worker.facts.drops]
+    missed = {each.task_id for each in due if not isinstance(each, KeptTask) or each.drops != worker.facts.drops}
     written = worker.ledger.written_documents(since=worker.now() - worker.rolling_step) if missed else ()
-    about = {item.task_id for one in written if (item := work_item_for(one.path)) is not None}
-    spent = {each.task_id for each in missed if isinstance(each, KeptTask) and each.is_stale}
-    return spent | about.intersection(each.task_id for each in missed)
+    return missed & {item.task_id for one in written if (item := work_item_for(one.path)) is not None}
 
 
 def _plan(
@@ -175,7 +172,7 @@ def _plan(
         return _plan_after_look(worker, due.task_id)
     if not rows or worker.kept.had_news(due.task_id) or not _may_go_on(worker, due, in_force):
         return []
-    return [_Planned(replace(due, is_stale=due.drops != worker.facts.drops), rows, ops, seconds)]
+    return [_Planned(due, rows, ops, seconds)]
 
 
 def _plan_after_look(worker: WorkerContext, task_id: str) -> list[_Planned]:

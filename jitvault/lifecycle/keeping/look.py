@@ -60,7 +60,7 @@ def look(worker: WorkerContext, task_id: str) -> Looked | None:
 def verified_task(worker: WorkerContext, task_id: str) -> KeptTask | None:
     """Verify a task's records, and return what to keep of it; None where it needs a whole turn.
 
-    The documents about it are left to its next look. Raises SecurityFinding where its records disagree.
+    The documents about it are read by its next look. Raises SecurityFinding where its records disagree.
     """
     record = verify(worker, task_id).record
     return _kept(worker, record, NEVER) if record.task.state in DELIVERED_STATES else None
