@@ -30,6 +30,7 @@ NEVER = -1
 """The `drops` of a task whose documents were not read yet."""
 _AVOIDED = timedelta(minutes=1)
 _MOST_OFFERED = 50
+_MOST_NEWS = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,10 @@ class KeptTasks:
         self._in_hand: set[str] = set()
         # the tasks that need whole turns, as their last look said
         self._left: set[str] = set()
+        # tasks of which there was news lately, the newest last, and those that were kept since
+        self._news: dict[str, None] = {}
+        self._sound: set[str] = set()
+        self._is_all_news = False
         # tasks and mounts of which a lease could not be renewed, and until when they are avoided
         self._avoided: dict[str, datetime] = {}
         # the tasks with a turn at the moment, and whether there was news of them since it began
@@ -94,6 +99,7 @@ class KeptTasks:
         with self._lock:
             self._tasks.pop(task_id, None)
             self._left.discard(task_id)
+            self._sound.discard(task_id)
             self._turns[task_id] = False
 
     def end_turn(self, task_id: str, kept: KeptTask | None, *, has_access: bool) -> None:
@@ -119,16 +125,28 @@ class KeptTasks:
                 self._forget_all()
 
     def forget(self, task_id: str) -> None:
-        """Leave a task to whole turns, at first to one that begins from now on."""
+        """Leave a task to a whole turn or a look that begins from now on, kept or not."""
         with self._lock:
             self._tasks.pop(task_id, None)
+            self._sound.discard(task_id)
+            self._news.pop(task_id, None)
+            self._news[task_id] = None
+            if len(self._news) > _MOST_NEWS:
+                del self._news[next(iter(self._news))]
             if task_id in self._turns:
                 self._turns[task_id] = True
 
     def _forget_all(self) -> None:
         with self._lock:
             self._tasks.clear()
+            self._sound.clear()
+            self._is_all_news = True
             self._turns = dict.fromkeys(self._turns, True)
+
+    def needs_look(self, task_id: str) -> bool:
+        """Return whether there was news of a task, or of all tasks, since it was last kept here."""
+        with self._lock:
+            return task_id not in self._sound and (self._is_all_news or task_id in self._news)
 
     @property
     def room(self) -> int:
@@ -236,6 +254,7 @@ class KeptTasks:
     def _keep(self, kept: KeptTask) -> None:
         self._tasks[kept.task_id] = kept
         self._left.discard(kept.task_id)
+        self._sound.add(kept.task_id)
         if kept.due_at is not None:
             heappush(self._due, (kept.due_at, kept.task_id))
         if len(self._due) > 2 * len(self._tasks) + 100:

@@ -14,7 +14,7 @@ from commands import EXAMPLE
 from go_between import Fate, GoBetween
 from rig import Rig, own_rig
 from targets import LOCK
-from test_renewed_together import held, is_due, left_to_a_whole_turn, renewed
+from test_renewed_together import held, is_due, left_to_a_whole_turn, offered, renewed
 
 from jitvault.context import WorkerContext
 from jitvault.errors import TargetUnavailable
@@ -29,6 +29,14 @@ from jitvault.worker.process import context_factory
 pytestmark = pytest.mark.usefixtures("lab")
 Spec = Callable[..., Path]
 STEP_S = 10
+
+
+def not_renewed_when_offered(rig: Rig, hand: WorkerContext, task: str) -> None:
+    """Offer the task to be renewed with others, as a worker's loop does, and see that it is left to a whole turn."""
+    before = [op.op_id for op in rig.operations(task)]
+    offered(hand, task)
+    assert keep.renew_kept(hand, 50) == 0 and not hand.kept.takes(task)
+    assert [op.op_id for op in rig.operations(task)] == before
 
 
 @pytest.fixture
@@ -62,6 +70,7 @@ def test_a_task_whose_request_was_removed_is_not_renewed_from_memory(
     is_due(rig, task)
     REMOVALS[how](rig.admin, f"requests/{rig.entity('operator')}/{task}/submit")
     left_to_a_whole_turn(rig, hand, task)
+    not_renewed_when_offered(rig, hand, task)
     rig.turn(task)
     assert rig.record(task).task.end_reason == "drift"
 
@@ -89,6 +98,7 @@ def test_a_task_whose_request_is_not_signed_any_more_is_not_renewed_from_memory(
     rig.admin.write(f"{key}/config", {"min_decryption_version": 2})
     try:
         left_to_a_whole_turn(rig, hand, task)
+        not_renewed_when_offered(rig, hand, task)
         rig.turn(task)
         assert rig.record(task).task.end_reason == "drift"
     finally:

@@ -23,7 +23,7 @@ from rig import Rig, own_rig
 from jitvault.context import WorkerContext
 from jitvault.errors import AuditUntrusted, OutcomeUnknown
 from jitvault.kill_switch.claimed import claimed
-from jitvault.ledger.kept_tasks import OfferedTask
+from jitvault.ledger.kept_tasks import KeptTask, OfferedTask
 from jitvault.ledger.model import OpState, Turn
 from jitvault.lifecycle.advance import advance
 from jitvault.lifecycle.keeping import keep
@@ -430,7 +430,7 @@ def test_a_bug_in_one_task_keeps_no_other_from_its_renewal(
 def offered(hand: WorkerContext, *tasks: str) -> None:
     """Offer due tasks as a worker does that has just started: it keeps none of them."""
     for task in tasks:
-        hand.kept.forget(task)
+        hand.kept._tasks.pop(task, None)
     assert sorted(hand.ledger.take_due(hand.now(), 50, only_held=True)) == sorted(tasks)
     for task in tasks:
         hand.ledger.lend(task)
@@ -475,6 +475,24 @@ def test_a_look_says_ahead_when_the_token_can_expire_and_publishes_it(
     is_due(rig, task)
     monkeypatch.setattr(keep, "look", None)
     assert keep.renew_kept(hand, 50) == 1 and rig.record(task).events == after.events
+
+
+def test_after_a_start_an_unwrapping_is_not_waited_for_any_longer(
+    rig: Rig, hand: WorkerContext, spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (task,) = held(rig, hand, rig.granted(spec()), unwrapped=0)
+    is_due(rig, task)
+    offered(hand, task)
+    verified_task = keep.verified_task
+
+    def unwrapped_too_late(worker: WorkerContext, task_id: str) -> KeptTask | None:
+        kept = verified_task(worker, task_id)
+        return replace(kept, look_at=hand.now()) if kept is not None else None
+
+    monkeypatch.setattr(keep, "verified_task", unwrapped_too_late)
+    # a start that is longer ago than the submission's lines
+    monkeypatch.setattr(type(hand.ledger), "written_documents", lambda *_, **__: ())
+    assert keep.renew_kept(hand, 50) == 0 and not hand.kept.takes(task)
 
 
 @pytest.mark.usefixtures("undone")

@@ -146,13 +146,14 @@ def _planned(worker: WorkerContext, due: Sequence[Due]) -> tuple[list[_Planned],
 
 
 def _doubtful(worker: WorkerContext, due: Sequence[Due]) -> set[str]:
-    """Return the tasks about whose documents there are lines that another process may have read.
+    """Return the tasks of which there was news, here or by lines that another process may have read.
 
     Lines from before its last renewal were seen then, and a token that lives was renewed within a step.
     """
+    news = {each.task_id for each in due if isinstance(each, OfferedTask) and worker.kept.needs_look(each.task_id)}
     missed = {each.task_id for each in due if not isinstance(each, KeptTask) or each.drops != worker.facts.drops}
     written = worker.ledger.written_documents(since=worker.now() - worker.rolling_step) if missed else ()
-    return missed & {item.task_id for one in written if (item := work_item_for(one.path)) is not None}
+    return news | missed & {item.task_id for one in written if (item := work_item_for(one.path)) is not None}
 
 
 def _plan(
@@ -163,7 +164,7 @@ def _plan(
         return _plan_after_look(worker, due.task_id)
     if isinstance(due, OfferedTask):
         verified = verified_task(worker, due.task_id)
-        if verified is None or worker.kept.is_avoided(verified, worker.now()):
+        if verified is None or _needs_turn(worker, verified) or worker.kept.is_avoided(verified, worker.now()):
             return []
         due = verified
     rows, seconds = _due_credentials(worker, due)

@@ -134,6 +134,30 @@ def test_a_task_that_was_left_is_not_offered_again_before_a_whole_turn_and_then_
     assert tasks.takes("t-1")
 
 
+def test_news_of_a_task_or_of_all_has_it_looked_at_until_it_is_kept_again() -> None:
+    tasks = KeptTasks()
+    assert not tasks.needs_look("t-1")
+    tasks.forget("t-1")
+    assert tasks.needs_look("t-1") and not tasks.needs_look("t-2")
+    keep(tasks, kept("t-1"))
+    assert not tasks.needs_look("t-1")
+    tasks.saw([Change((KEYS,), "r-1", closing=True)])
+    assert tasks.needs_look("t-1") and tasks.needs_look("t-2")
+    keep(tasks, kept("t-2"))
+    assert tasks.needs_look("t-1") and not tasks.needs_look("t-2")
+    # a turn that fails says nothing
+    tasks.begin_turn("t-2")
+    tasks.end_turn("t-2", None, has_access=True)
+    assert tasks.needs_look("t-2")
+
+
+def test_of_news_so_much_is_remembered() -> None:
+    tasks = KeptTasks()
+    for n in range(50_001):
+        tasks.forget(f"t-{n}")
+    assert not tasks.needs_look("t-0") and tasks.needs_look("t-1")
+
+
 def test_what_is_kept_comes_before_what_is_offered() -> None:
     tasks = KeptTasks()
     tasks.offer(OfferedTask("t-2", NOW - timedelta(seconds=9)))
