@@ -128,11 +128,7 @@ class KeptTasks:
         """Leave a task to a whole turn or a look that begins from now on, kept or not."""
         with self._lock:
             self._tasks.pop(task_id, None)
-            self._sound.discard(task_id)
-            self._news.pop(task_id, None)
-            self._news[task_id] = None
-            if len(self._news) > _MOST_NEWS:
-                del self._news[next(iter(self._news))]
+            self._note_news(task_id)
             if task_id in self._turns:
                 self._turns[task_id] = True
 
@@ -209,10 +205,11 @@ class KeptTasks:
                 self._keep(task)
 
     def drop(self, task_id: str) -> None:
-        """Keep a task that was in hand no longer: it is looked at when it is due."""
+        """Keep a task that was in hand no longer: it is looked at before it is renewed again."""
         with self._lock:
             self._in_hand.discard(task_id)
             self._turns.pop(task_id, None)
+            self._note_news(task_id)
 
     def leave(self, task_id: str) -> None:
         """Leave a task to whole turns, if it is still in hand."""
@@ -239,6 +236,13 @@ class KeptTasks:
         """Return for how many seconds the first of the tasks has been due; 0 where none is."""
         due_at = self.next_due()
         return max(0.0, (now - due_at) / timedelta(seconds=1)) if due_at is not None else 0.0
+
+    def _note_news(self, task_id: str) -> None:
+        self._sound.discard(task_id)
+        self._news.pop(task_id, None)
+        self._news[task_id] = None
+        if len(self._news) > _MOST_NEWS:
+            del self._news[next(iter(self._news))]
 
     def _kept_for(self, due_at: datetime, task_id: str) -> KeptTask | None:
         """Return the task that is kept and due then, if it is."""

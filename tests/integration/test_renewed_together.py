@@ -440,7 +440,7 @@ def offered(hand: WorkerContext, *tasks: str) -> None:
 def test_after_a_start_due_tasks_are_verified_and_renewed_together(
     rig: Rig, hand: WorkerContext, spec: Spec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tasks = held(rig, hand, *(rig.granted(spec()) for _ in range(3)), unwrapped=2)
+    tasks = held(rig, hand, *(rig.granted(spec()) for _ in range(3)))
     is_due(rig, *tasks)
     before = {task: rig.record(task) for task in tasks}
     offered(hand, *tasks)
@@ -477,22 +477,23 @@ def test_a_look_says_ahead_when_the_token_can_expire_and_publishes_it(
     assert keep.renew_kept(hand, 50) == 1 and rig.record(task).events == after.events
 
 
-def test_after_a_start_an_unwrapping_is_not_waited_for_any_longer(
+def test_after_a_start_what_has_to_be_seen_by_now_is_left_to_a_whole_turn(
     rig: Rig, hand: WorkerContext, spec: Spec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (task,) = held(rig, hand, rig.granted(spec()), unwrapped=0)
-    is_due(rig, task)
-    offered(hand, task)
+    silent, wrapped = held(rig, hand, rig.granted(spec()), rig.granted(spec()), unwrapped=1)
+    is_due(rig, silent, wrapped)
+    offered(hand, silent, wrapped)
+    # a start that is longer ago than the submissions' lines
+    monkeypatch.setattr(type(hand.ledger), "written_documents", lambda *_, **__: ())
     verified_task = keep.verified_task
 
-    def unwrapped_too_late(worker: WorkerContext, task_id: str) -> KeptTask | None:
+    def beat_by_now(worker: WorkerContext, task_id: str) -> KeptTask | None:
         kept = verified_task(worker, task_id)
         return replace(kept, look_at=hand.now()) if kept is not None else None
 
-    monkeypatch.setattr(keep, "verified_task", unwrapped_too_late)
-    # a start that is longer ago than the submission's lines
-    monkeypatch.setattr(type(hand.ledger), "written_documents", lambda *_, **__: ())
-    assert keep.renew_kept(hand, 50) == 0 and not hand.kept.takes(task)
+    monkeypatch.setattr(keep, "verified_task", beat_by_now)
+    assert keep.renew_kept(hand, 50) == 0
+    assert not hand.kept.takes(silent) and not hand.kept.takes(wrapped)
 
 
 @pytest.mark.usefixtures("undone")

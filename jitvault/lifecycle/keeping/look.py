@@ -63,7 +63,8 @@ def verified_task(worker: WorkerContext, task_id: str) -> KeptTask | None:
     The documents about it are read by its next look. Raises SecurityFinding where its records disagree.
     """
     record = verify(worker, task_id).record
-    return _kept(worker, record, NEVER) if record.task.state in DELIVERED_STATES else None
+    # one that is not unwrapped yet may be by now
+    return _kept(worker, record, NEVER) if record.task.state is State.ACTIVE else None
 
 
 def kept_after_turn(worker: WorkerContext, record: TaskRecord, drops: int) -> KeptTask | None:

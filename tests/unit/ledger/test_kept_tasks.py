@@ -145,6 +145,11 @@ def test_news_of_a_task_or_of_all_has_it_looked_at_until_it_is_kept_again() -> N
     assert tasks.needs_look("t-1") and tasks.needs_look("t-2")
     keep(tasks, kept("t-2"))
     assert tasks.needs_look("t-1") and not tasks.needs_look("t-2")
+    # so has one that was not as it was when its renewal was to begin
+    assert [each.task_id for each in tasks.take_due(NOW, 9)] == ["t-2"]
+    tasks.drop("t-2")
+    assert tasks.needs_look("t-2")
+    keep(tasks, kept("t-2"))
     # a turn that fails says nothing
     tasks.begin_turn("t-2")
     tasks.end_turn("t-2", None, has_access=True)
