@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from threading import Event, Thread
+from typing import TYPE_CHECKING
 
 from jitvault.errors import LedgerUnavailable
-from jitvault.ledger.ledger import Ledger
+
+if TYPE_CHECKING:
+    from jitvault.ledger.ledger import Ledger
 
 _EXTEND_EVERY_S = 4.0
 """How often claims that nobody continues yet are extended, in seconds: one that is fresh costs its task no commit."""

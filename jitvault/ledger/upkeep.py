@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from jitvault.ledger.model import Change, GrantRow, LeaseRow, OperationRow, OpState, TaskRecord, TaskRow
-from jitvault.ledger.task_change import WrittenChange
 from jitvault.model.kinds import OperationKind
+
+if TYPE_CHECKING:
+    from jitvault.ledger.task_change import WrittenChange
 
 RENEWALS = (OperationKind.RENEW_TOKEN, OperationKind.RENEW_LEASE)
 

@@ -76,7 +76,9 @@ class Started:
     def left(self) -> int:
         """Return how many tasks and documents wait for their turn, or are worked on."""
         held_back = self.loops.gate.waiting(time.monotonic(), longer_than_s=0)
-        return self.pool.left() + sum(held_back.values()) + int(self.loops.health.value("backlog"))
+        renewed_with_others = len(self.worker.kept.due_here(self.worker.now()))
+        waiting = self.pool.left() + sum(held_back.values()) + int(self.loops.health.value("backlog"))
+        return waiting + renewed_with_others
 
     def publish_templates(self) -> None:
         """Publish the templates for agents.

@@ -263,6 +263,9 @@ class WorkLoops(LoopBase):
         others = 0 if pool.is_behind else pool.room(Urgency.HELD, Urgency.DUE)
         taken = self._claim_due(worker, with_access, rounds, only_held=True) if with_access else 0
         more = self._claim_due(worker, others, rounds, only_held=False) if others else 0
+        if pool.is_behind:
+            # finding more takes the longer the more is late
+            return self.pace.wake_s
         if taken == with_access or more == others:
             return self.pace.due_s / _FASTER
         return self.pace.due_s if taken or more else self._until_due(worker, rest)

@@ -22,6 +22,7 @@ from jitvault.ledger import claims
 from jitvault.lifecycle import advance
 from jitvault.lifecycle.issuance import issue
 from jitvault.lifecycle.record import integrity
+from jitvault.lifecycle.requests import publish
 from jitvault.lifecycle.requests.sign import sign_grant_request
 from jitvault.model.event_chain import chain_problems
 from jitvault.model.spec import parse_spec
@@ -182,8 +183,7 @@ def test_a_process_that_was_stopped_publishes_nothing_older_than_what_others_did
 ) -> None:
     """Right before it writes: nothing that it could ask before that would have told it."""
     file = spec()
-    # the first one is about the task as it is approved
-    monkeypatch.setattr(advance, "publish", Stopped(rig, file.stem, advance.publish, "revoke", n=2))
+    monkeypatch.setattr(publish, "publish", Stopped(rig, file.stem, publish.publish, "revoke"))
     grant_loses_its_task(rig, file)
     assert rig.document(f"tasks/{file.stem}")["state"] in ("confirmed", "sealed")
 

@@ -211,7 +211,7 @@ def test_status_says_how_old_it_is_and_what_is_not_known(rig: Rig, person: Alone
     human = person("operator", "status", file.stem).stdout
     assert f"Task {file.stem} is active" in human
     assert "as a worker published it" in " ".join(human.split())
-    assert "unknown" in human and "timeline" in human and "an auditor sees them" in human
+    assert "unknown" in human and "timeline" in human and "an auditor sees them" in " ".join(human.split())
     assert max(len(line) for line in human.splitlines() if "sha256:" not in line) <= 80
     # beside its ledger nothing of it is left open
     assert rig("auditor", "status", file.stem).json["published"] is None
