@@ -281,6 +281,13 @@ def test_what_ends_by_the_clock_does_not_wait_for_a_stream_that_does_not_arrive(
     hand.kept._tasks[task] = replace(kept, look_at=hand.now())
     assert keep.renew_kept(blind, 50) == 0
     assert task not in hand.kept._tasks and not hand.kept.takes(task)
+    # of one that is not known nobody knows when it ends
+    hand.kept.begin_turn(task)
+    hand.kept.end_turn(task, None, has_access=False)
+    offered(hand, task)
+    with pytest.raises(AuditUntrusted):
+        keep.renew_kept(blind, 50)
+    assert not hand.kept.takes(task)
 
 
 def test_what_another_worker_did_to_a_task_is_seen_before_its_renewal(

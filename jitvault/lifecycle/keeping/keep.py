@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from jitvault.context import WorkerContext
 from jitvault.documents.paths import work_item_for
-from jitvault.errors import JitvaultError, TargetUnavailable, VaultUnavailable
+from jitvault.errors import AuditUntrusted, JitvaultError, TargetUnavailable, VaultUnavailable
 from jitvault.ledger.claim_clock import now as claim_clock
 from jitvault.ledger.kept_tasks import KeptTask, OfferedTask, mount_of
 from jitvault.ledger.model import Change, GrantRow, LeaseRow, OperationRow, OpState, TaskRecord
@@ -80,9 +80,9 @@ class _Planned:
 def renew_kept(worker: WorkerContext, most: int) -> int:
     """Renew up to so many due tasks, and return how many can be kept.
 
-    A task that is not renewed is left to whole turns. Where the stream or Vault does not answer, tasks stay as they
-    are, and due. Raises AuditUntrusted where the stream was not read up to when they were due, LedgerUnavailable, and
-    whatever else keeps Vault from being asked.
+    A task that is not renewed is left to whole turns. Where the stream or Vault does not answer, kept tasks stay as
+    they are, and due. Raises AuditUntrusted where the stream was not read up to when they were due, LedgerUnavailable,
+    and whatever else keeps Vault from being asked.
     """
     taken = worker.kept.take_due(worker.now(), most)
     left = {each.task_id for each in taken}
@@ -96,6 +96,10 @@ def renew_kept(worker: WorkerContext, most: int) -> int:
             planned, back, failure = _planned(worker, back)
             renewed, failed = _renew(worker, planned)
             failure = failure or failed
+    except AuditUntrusted:
+        # a task that is not known may have to end, for which a whole turn needs no stream
+        back = [each for each in back if isinstance(each, KeptTask)]
+        raise
     finally:
         for each in (*back, *renewed):
             worker.kept.put_back(each)
