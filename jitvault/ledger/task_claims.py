@@ -280,9 +280,15 @@ class TaskClaims:
         with self._db.read() as connection:
             return list(connection.execute(query.order_by(_TASK.task_id)).scalars())
 
-    def lend(self, task_id: str) -> None:
-        """Leave a claim that was taken here to whoever renews the task, until a thread takes it back."""
-        self._lent[task_id] = self._taken.pop(task_id)
+    def lend(self, task_id: str) -> bool:
+        """Leave a claim that was taken here to whoever renews the task, until a thread takes it back.
+
+        Returns False where a thread has continued the claim already.
+        """
+        taken = self._taken.pop(task_id, None)
+        if taken is not None:
+            self._lent[task_id] = taken
+        return taken is not None
 
     def give_back(self, task_id: str) -> None:
         """Give up a task that was taken and that `claim` was not called for.

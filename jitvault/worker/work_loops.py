@@ -328,6 +328,6 @@ def _offered(worker: WorkerContext, task: TaskRow) -> bool:
     if task.state not in DELIVERED_STATES or task.due_at is None or not worker.kept.takes(task.task_id):
         return False
     # before it is offered: whoever takes it continues the claim
-    worker.ledger.lend(task.task_id)
-    worker.kept.offer(OfferedTask(task.task_id, task.due_at))
+    if worker.ledger.lend(task.task_id):
+        worker.kept.offer(OfferedTask(task.task_id, task.due_at))
     return True

@@ -118,7 +118,7 @@ def test_a_lent_claim_is_continued_and_one_that_was_taken_over_is_not(ledger: Le
     other = Ledger(opened(address(place), create=False))
     for is_lost in (False, True):
         assert ledger.take("t-1") is Turn.OURS
-        ledger.lend("t-1")
+        assert ledger.lend("t-1") and not ledger.lend("t-1")
         if is_lost:
             expire(ledger)
             assert other.take("t-1") is Turn.OURS
