@@ -20,7 +20,7 @@ def canonical_bytes(value: Mapping[str, Any]) -> bytes:
     Raises ValueError for what JSON cannot hold exactly.
     """
     data = dict(value)
-    # nearly all data is plain, and a fast encoder then gives the same bytes in a tenth of the time
+    # nearly all data is plain, and a fast encoder then gives the same bytes in a quarter of the time
     return _SORTED.encode(data) if _is_plain(data) else rfc8785.dumps(data)
 
 

@@ -30,7 +30,7 @@ def claimed(ledger: Ledger, tasks: Sequence[str]) -> Iterator[list[str]]:
     keeper = Thread(target=_keep, args=(ledger, over), daemon=True)
     keeper.start()
     try:
-        yield [*taken, *(task_id for task_id in tasks if task_id not in set(taken))]
+        yield list(dict.fromkeys([*taken, *tasks]))
     finally:
         over.set()
         keeper.join()

@@ -64,7 +64,10 @@ class KeptTask:
 
 @dataclass(frozen=True, slots=True)
 class OfferedTask:
-    """A due task with access that has to be looked at first. It is claimed, and its claim is lent."""
+    """A due task with access whose records have to be verified first.
+
+    It is claimed, and its claim is lent.
+    """
 
     task_id: str
     due_at: datetime
@@ -154,7 +157,7 @@ class KeptTasks:
         return task_id not in self._left
 
     def offer(self, task: OfferedTask) -> None:
-        """Let a due task be looked at and renewed with others."""
+        """Let a due task be verified and renewed with others."""
         with self._lock:
             self._offered[task.task_id] = task
 

@@ -96,28 +96,19 @@ class UpkeepQueries:
         """Claim tasks, and write their events and the intents of their renewals, in one transaction.
 
         A claim that was lent here is continued. A task is left out that another process has, or that is not as it was:
-        every event raises its version, and every renewal changes when it is due.
+        every event raises its version, and every renewal changes when it is due. The lent claim of one that is left out
+        has still to be given back.
         """
         wanted = {each.task.task_id: each for each in intended}
-        lent = {task_id: taken.epoch for task_id in wanted if (taken := self._lent.pop(task_id, None)) is not None}
-
-        def unit(connection: Connection) -> dict[str, Begun]:
-            epochs: dict[str, int] = {}
-            for batch in batches(sorted(wanted)):
-                rows = [row for row in connection.execute(_FOUND, {"tasks": batch}) if _is_as_it_was(row, wanted)]
-                ours = [row.task_id for row in rows if row.free or row.claim_epoch == lent.get(row.task_id)]
-                if ours:
-                    taken = connection.execute(_TAKE, {"tasks": ours})
-                    epochs |= {row.task_id: row.claim_epoch for row in taken}
-            put(connection, [op for task_id in epochs if wanted[task_id].change is None for op in wanted[task_id].ops])
-            written = {
-                task_id: write_change(connection, wanted[task_id].task, change, at, claim=epoch)
-                for task_id, epoch in epochs.items()
-                if (change := wanted[task_id].change) is not None
-            }
-            return {task_id: Begun(epoch, written.get(task_id)) for task_id, epoch in epochs.items()}
-
-        return self._db.write(unit)
+        # no other thread may take one back from here on
+        taken = {task_id: self._lent.pop(task_id, None) for task_id in wanted}
+        lent = {task_id: each for task_id, each in taken.items() if each is not None}
+        begun: dict[str, Begun] = {}
+        try:
+            begun = self._db.write(lambda connection: _begin(connection, wanted, lent, at))
+        finally:
+            self._lent |= {task_id: each for task_id, each in lent.items() if task_id not in begun}
+        return begun
 
     def renewal_lines(self, task_id: str, since: datetime) -> list[str]:
         """Return the audit lines of the renewals of a task that were sent since then, the oldest first."""
@@ -133,6 +124,29 @@ class UpkeepQueries:
         asked = {"task_id": grant.task_id, "subject": grant.accessor_hmac, "answer": answer}
         with self._db.read() as connection:
             return connection.execute(_RENEWED_AT, asked).scalar()
+
+
+def _begin(
+    connection: Connection, wanted: Mapping[str, Intended], lent: Mapping[str, Taken], at: datetime
+) -> dict[str, Begun]:
+    epochs: dict[str, int] = {}
+    for batch in batches(sorted(wanted)):
+        rows = [row for row in connection.execute(_FOUND, {"tasks": batch}) if _is_as_it_was(row, wanted)]
+        ours = [row.task_id for row in rows if row.free or _is_lent(row, lent)]
+        if ours:
+            taken = connection.execute(_TAKE, {"tasks": ours})
+            epochs |= {row.task_id: row.claim_epoch for row in taken}
+    put(connection, [op for task_id in epochs if wanted[task_id].change is None for op in wanted[task_id].ops])
+    written = {
+        task_id: write_change(connection, wanted[task_id].task, change, at, claim=epoch)
+        for task_id, epoch in epochs.items()
+        if (change := wanted[task_id].change) is not None
+    }
+    return {task_id: Begun(epoch, written.get(task_id)) for task_id, epoch in epochs.items()}
+
+
+def _is_lent(row: Any, lent: Mapping[str, Taken]) -> bool:
+    return row.task_id in lent and row.claim_epoch == lent[row.task_id].epoch
 
 
 def _write(connection: Connection, upkeeps: Sequence[Upkeep], this: str) -> None:

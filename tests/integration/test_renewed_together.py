@@ -251,15 +251,20 @@ def test_a_task_is_left_to_a_whole_turn_when(rig: Rig, hand: WorkerContext, spec
     left_to_a_whole_turn(rig, hand, task)
 
 
+def blinded(rig: Rig, hand: WorkerContext, directory: Path) -> WorkerContext:
+    """A thread of the same worker to which no line arrives."""
+    (directory / "elsewhere.log").write_bytes(b"")
+    with rig.environment(None, {"JITVAULT_AUDIT_FILE": str(directory / "elsewhere.log")}):
+        return replace(context_factory(Wiring(load()))(), kept=hand.kept)
+
+
 def test_nothing_is_renewed_from_memory_on_a_stream_that_does_not_arrive(
     rig: Rig, hand: WorkerContext, spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reading, "PATIENCE_S", 0.5)
     (task,) = held(rig, hand, rig.granted(spec()))
     is_due(rig, task)
-    (tmp_path / "elsewhere.log").write_bytes(b"")
-    with rig.environment(None, {"JITVAULT_AUDIT_FILE": str(tmp_path / "elsewhere.log")}):
-        blind = replace(context_factory(Wiring(load()))(), kept=hand.kept)
+    blind = blinded(rig, hand, tmp_path)
     before = rig.operations(task)
     with pytest.raises(AuditUntrusted):
         keep.renew_kept(blind, 50)
@@ -274,9 +279,7 @@ def test_what_ends_by_the_clock_does_not_wait_for_a_stream_that_does_not_arrive(
     monkeypatch.setattr(reading, "PATIENCE_S", 0.5)
     (task,) = held(rig, hand, rig.granted(spec()))
     is_due(rig, task)
-    (tmp_path / "elsewhere.log").write_bytes(b"")
-    with rig.environment(None, {"JITVAULT_AUDIT_FILE": str(tmp_path / "elsewhere.log")}):
-        blind = replace(context_factory(Wiring(load()))(), kept=hand.kept)
+    blind = blinded(rig, hand, tmp_path)
     kept = hand.kept._tasks[task]
     hand.kept._tasks[task] = replace(kept, look_at=hand.now())
     assert keep.renew_kept(blind, 50) == 0

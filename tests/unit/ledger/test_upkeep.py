@@ -130,6 +130,17 @@ def test_a_lent_claim_is_continued_and_one_that_was_taken_over_is_not(ledger: Le
             ledger.keep_up_all([Upkeep("t-1", begun["t-1"].claim, gives_back=True)])
 
 
+def test_the_lent_claim_of_a_task_that_has_changed_can_be_given_back(ledger: Ledger, place: LedgerPlace) -> None:
+    issued(ledger)
+    other, record = Ledger(opened(address(place), create=False)), file_of(ledger)
+    assert ledger.take("t-1") is Turn.OURS and ledger.lend("t-1")
+    read(ledger, [seen(1, Kind.LEASE_ISSUED, LEASE, actor=TOKEN)])
+    assert ledger.begin_renewals([Intended(record.task, ())], NOW) == {}
+    assert other.take("t-1") is Turn.ANOTHERS
+    ledger.give_lent_back("t-1")
+    assert other.take("t-1") is Turn.OURS
+
+
 def test_nothing_is_written_of_a_task_that_another_process_took_over(ledger: Ledger) -> None:
     issued(ledger)
     record = file_of(ledger)
