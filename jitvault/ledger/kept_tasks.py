@@ -31,6 +31,7 @@ NEVER = -1
 _AVOIDED = timedelta(minutes=1)
 _MOST_OFFERED = 50
 _MOST_NEWS = 50_000
+"""Of more tasks than this no news is remembered: all tasks count as those with news then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,40 +83,36 @@ class KeptTasks:
         # when tasks are due, the earliest first; what is not the due time of a kept task any more is skipped
         self._due: list[tuple[datetime, str]] = []
         self._offered: dict[str, OfferedTask] = {}
-        self._in_hand: set[str] = set()
-        # the tasks that need whole turns, as their last look said
-        self._left: set[str] = set()
-        # tasks of which there was news lately, the newest last, and those that were kept since
-        self._news: dict[str, None] = {}
-        self._sound: set[str] = set()
-        self._is_all_news = False
         # tasks and mounts of which a lease could not be renewed, and until when they are avoided
         self._avoided: dict[str, datetime] = {}
-        # the tasks with a turn at the moment, and whether there was news of them since it began
-        self._turns: dict[str, bool] = {}
+        # counts news and turns: what is older than a turn, the turn has seen
+        self._clock = 0
+        self._in_hand: dict[str, int] = {}
+        self._news: dict[str, int] = {}
+        self._all_news = 0
+        # the tasks that need whole turns, as their last turn or look said
+        self._left: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def begin_turn(self, task_id: str) -> None:
-        """Forget a task, since a whole turn of it begins."""
+    def begin_turn(self, task_id: str) -> int:
+        """Forget a task, since a whole turn of it begins, and return what `end_turn` is to be given."""
         with self._lock:
             self._tasks.pop(task_id, None)
             self._left.discard(task_id)
-            self._sound.discard(task_id)
-            self._turns[task_id] = False
+            return self._tick()
 
-    def end_turn(self, task_id: str, kept: KeptTask | None, *, has_access: bool) -> None:
+    def end_turn(self, task_id: str, begun: int, kept: KeptTask | None, *, has_access: bool) -> None:
         """Keep a task after its whole turn, unless there was news of it since that began.
 
-        A task that has access and is not to be kept needs whole turns.
+        A task that has access and is not to be kept needs whole turns. A turn that fails is not ended.
         """
         with self._lock:
-            had_news = self._turns.pop(task_id, True)
-            if kept is not None and not had_news:
-                self._keep(kept)
-            elif kept is None and has_access:
-                self._left.add(task_id)
+            if kept is not None:
+                self._keep(kept, begun)
+            elif has_access:
+                self._leave(task_id)
 
     def saw(self, changes: Iterable[Change]) -> None:
         """Forget the tasks that one of these changes may concern."""
@@ -132,20 +129,16 @@ class KeptTasks:
         with self._lock:
             self._tasks.pop(task_id, None)
             self._note_news(task_id)
-            if task_id in self._turns:
-                self._turns[task_id] = True
 
     def _forget_all(self) -> None:
         with self._lock:
             self._tasks.clear()
-            self._sound.clear()
-            self._is_all_news = True
-            self._turns = dict.fromkeys(self._turns, True)
+            self._all_news = self._tick()
 
     def needs_look(self, task_id: str) -> bool:
-        """Return whether there was news of a task, or of all tasks, since it was last kept here."""
+        """Return whether there was news of a task since it was last kept here, or ever of all tasks."""
         with self._lock:
-            return task_id not in self._sound and (self._is_all_news or task_id in self._news)
+            return bool(self._all_news) or task_id in self._news
 
     @property
     def room(self) -> int:
@@ -177,15 +170,15 @@ class KeptTasks:
                     found.append(kept)
             while self._offered and len(found) < most:
                 found.append(self._offered.pop(next(iter(self._offered))))
-            for each in found:
-                self._in_hand.add(each.task_id)
-                self._turns[each.task_id] = False
+            begun = self._tick()
+            self._in_hand.update((each.task_id, begun) for each in found)
         return found
 
     def had_news(self, task_id: str) -> bool:
         """Return whether a line about a document of a task in hand came since it was taken."""
         with self._lock:
-            return self._turns.get(task_id, True)
+            begun = self._in_hand.get(task_id)
+            return begun is None or self._had_news(task_id, begun)
 
     def avoid(self, what: str, now: datetime) -> None:
         """Leave a task, or those with leases of a mount, to whole turns for a minute: its target may hang."""
@@ -200,32 +193,28 @@ class KeptTasks:
     def put_back(self, task: KeptTask | OfferedTask) -> None:
         """Keep a task that was in hand, as it is now, unless there was news of it meanwhile."""
         with self._lock:
-            self._in_hand.discard(task.task_id)
-            had_news = self._turns.pop(task.task_id, True)
+            begun = self._in_hand.pop(task.task_id, None)
             if isinstance(task, OfferedTask):
                 self._offered[task.task_id] = task
-            elif not had_news:
-                self._keep(task)
+            elif begun is not None:
+                self._keep(task, begun)
 
     def drop(self, task_id: str) -> None:
         """Keep a task that was in hand no longer: it is looked at before it is renewed again."""
         with self._lock:
-            self._in_hand.discard(task_id)
-            self._turns.pop(task_id, None)
+            self._in_hand.pop(task_id, None)
             self._note_news(task_id)
 
     def leave(self, task_id: str) -> None:
         """Leave a task to whole turns, if it is still in hand."""
         with self._lock:
-            if task_id in self._in_hand:
-                self._in_hand.discard(task_id)
-                self._turns.pop(task_id, None)
-                self._left.add(task_id)
+            if self._in_hand.pop(task_id, None) is not None:
+                self._leave(task_id)
 
     def due_here(self, now: datetime) -> set[str]:
         """Return the due tasks that are renewed with others, so that no other thread takes them."""
         with self._lock:
-            return self._in_hand | self._offered.keys() | {task_id for _, task_id in self._until(now)}
+            return self._in_hand.keys() | self._offered.keys() | {task_id for _, task_id in self._until(now)}
 
     def next_due(self) -> datetime | None:
         """Return when the next task is due, None where there is none."""
@@ -240,12 +229,24 @@ class KeptTasks:
         due_at = self.next_due()
         return max(0.0, (now - due_at) / timedelta(seconds=1)) if due_at is not None else 0.0
 
+    def _tick(self) -> int:
+        self._clock += 1
+        return self._clock
+
     def _note_news(self, task_id: str) -> None:
-        self._sound.discard(task_id)
-        self._news.pop(task_id, None)
-        self._news[task_id] = None
+        self._news[task_id] = self._tick()
         if len(self._news) > _MOST_NEWS:
-            del self._news[next(iter(self._news))]
+            self._news.clear()
+            self._all_news = self._clock
+
+    def _had_news(self, task_id: str, since: int) -> bool:
+        return max(self._all_news, self._news.get(task_id, 0)) > since
+
+    def _leave(self, task_id: str) -> None:
+        if len(self._left) >= _MOST_NEWS:
+            # many of them were ended by other processes; a look says it again of the rest
+            self._left.clear()
+        self._left.add(task_id)
 
     def _kept_for(self, due_at: datetime, task_id: str) -> KeptTask | None:
         """Return the task that is kept and due then, if it is."""
@@ -258,10 +259,13 @@ class KeptTasks:
         self._avoided = {what: until for what, until in self._avoided.items() if now < until}
         return not self._avoided.keys().isdisjoint([kept.task_id, *map(mount_of, kept.record.leases)])
 
-    def _keep(self, kept: KeptTask) -> None:
+    def _keep(self, kept: KeptTask, begun: int) -> None:
+        """Keep a task that was read from then on, unless there was news of it since."""
+        if self._had_news(kept.task_id, begun):
+            return
         self._tasks[kept.task_id] = kept
         self._left.discard(kept.task_id)
-        self._sound.add(kept.task_id)
+        self._news.pop(kept.task_id, None)
         if kept.due_at is not None:
             heappush(self._due, (kept.due_at, kept.task_id))
         if len(self._due) > 2 * len(self._tasks) + 100:

@@ -119,14 +119,10 @@ def _advance_claimed(worker: WorkerContext, task_id: str, claim: int, evaluated:
     `evaluated` is the decision about a request that was admitted just now. A task that may go on is kept, so that its
     renewals need no such turn for a while.
     """
-    drops, kept, has_access = worker.facts.drops, None, False
-    worker.kept.begin_turn(task_id)
-    try:
-        record = _take_turns(worker, task_id, claim, evaluated)
-        has_access = record.task.state in LIVE_STATES
-        kept = kept_after_turn(worker, record, drops) if worker.mode.is_daemon else None
-    finally:
-        worker.kept.end_turn(task_id, kept, has_access=has_access)
+    drops, begun = worker.facts.drops, worker.kept.begin_turn(task_id)
+    record = _take_turns(worker, task_id, claim, evaluated)
+    kept = kept_after_turn(worker, record, drops) if worker.mode.is_daemon else None
+    worker.kept.end_turn(task_id, begun, kept, has_access=record.task.state in LIVE_STATES)
     if kept is not None and kept.can_wait:
         worker.ledger.stay(task_id)
     return record

@@ -26,7 +26,7 @@ from jitvault.kill_switch.claimed import claimed
 from jitvault.ledger.kept_tasks import KeptTask, OfferedTask
 from jitvault.ledger.model import OpState, Turn
 from jitvault.lifecycle.advance import advance
-from jitvault.lifecycle.keeping import keep
+from jitvault.lifecycle.keeping import keep, plan
 from jitvault.lifecycle.record import integrity, renewals
 from jitvault.model.event_bodies import RenewIntended, said
 from jitvault.sandbox.world import World, env
@@ -286,7 +286,6 @@ def test_what_ends_by_the_clock_does_not_wait_for_a_stream_that_does_not_arrive(
     assert task not in hand.kept._tasks and not hand.kept.takes(task)
     # of one that is not known nobody knows when it ends
     hand.kept.begin_turn(task)
-    hand.kept.end_turn(task, None, has_access=False)
     offered(hand, task)
     with pytest.raises(AuditUntrusted):
         keep.renew_kept(blind, 50)
@@ -404,8 +403,8 @@ def test_a_batch_that_takes_too_long_sends_nothing_more_under_its_claims(
     (task,) = held(rig, hand, rig.granted(spec()))
     is_due(rig, task)
     begun = keep.claim_clock()
-    # before and in its planning, and before its claims
-    times = iter([begun] * 3)
+    # before its claims
+    times = iter([begun])
     with monkeypatch.context() as slow:
         slow.setattr(keep, "claim_clock", lambda: next(times, begun + 3))
         keep.renew_kept(hand, 50)
@@ -422,14 +421,14 @@ def test_a_bug_in_one_task_keeps_no_other_from_its_renewal(
 ) -> None:
     broken, sound = held(rig, hand, rig.granted(spec()), rig.granted(spec()), unwrapped=0)
     is_due(rig, broken, sound)
-    as_it_is = keep.drift_besides_request
+    as_it_is = plan.drift_besides_request
 
     def fail(worker: WorkerContext, record: Any) -> str | None:
         if record.task.task_id == broken:
             raise RuntimeError("a bug")
         return as_it_is(worker, record)
 
-    monkeypatch.setattr(keep, "drift_besides_request", fail)
+    monkeypatch.setattr(plan, "drift_besides_request", fail)
     assert keep.renew_kept(hand, 50) == 1
     assert sound in hand.kept._tasks and broken not in hand.kept._tasks
 
@@ -456,7 +455,7 @@ def test_after_a_start_due_tasks_are_verified_and_renewed_together(
     offered(hand, *tasks)
     with monkeypatch.context() as quiet:
         quiet.setattr(type(hand.ledger), "written_documents", lambda *_, **__: ())
-        quiet.setattr(keep, "look", None)
+        quiet.setattr(plan, "look", None)
         assert keep.renew_kept(hand, 50) == 3
     for task in tasks:
         assert renewed(rig, task) and task in hand.kept._tasks
@@ -483,7 +482,7 @@ def test_a_look_says_ahead_when_the_token_can_expire_and_publishes_it(
     assert copy.expires_at == body.until
     # and what is kept of it is what the ledger has: the next renewal needs no other look
     is_due(rig, task)
-    monkeypatch.setattr(keep, "look", None)
+    monkeypatch.setattr(plan, "look", None)
     assert keep.renew_kept(hand, 50) == 1 and rig.record(task).events == after.events
 
 
@@ -495,13 +494,13 @@ def test_after_a_start_what_has_to_be_seen_by_now_is_left_to_a_whole_turn(
     offered(hand, silent, wrapped)
     # a start that is longer ago than the submissions' lines
     monkeypatch.setattr(type(hand.ledger), "written_documents", lambda *_, **__: ())
-    verified_task = keep.verified_task
+    verified_task = plan.verified_task
 
     def beat_by_now(worker: WorkerContext, task_id: str) -> KeptTask | None:
         kept = verified_task(worker, task_id)
         return replace(kept, look_at=hand.now()) if kept is not None else None
 
-    monkeypatch.setattr(keep, "verified_task", beat_by_now)
+    monkeypatch.setattr(plan, "verified_task", beat_by_now)
     assert keep.renew_kept(hand, 50) == 0
     assert not hand.kept.takes(silent) and not hand.kept.takes(wrapped)
 

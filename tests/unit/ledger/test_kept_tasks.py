@@ -26,8 +26,7 @@ def kept(task_id: str = "t-1", due_at: datetime | None = NOW, leases: Sequence[L
 
 def keep(tasks: KeptTasks, *every: KeptTask) -> None:
     for each in every:
-        tasks.begin_turn(each.task_id)
-        tasks.end_turn(each.task_id, each, has_access=True)
+        tasks.end_turn(each.task_id, tasks.begin_turn(each.task_id), each, has_access=True)
 
 
 def _place(path: str) -> str:
@@ -54,10 +53,10 @@ def test_a_change_that_may_concern_a_task_forgets_it(places: tuple[str, ...], co
     tasks, line = KeptTasks(), [Change(places, "r-1", closing=True)]
     if when == "before its turn":
         tasks.saw(line)
-    tasks.begin_turn("t-1")
+    begun = tasks.begin_turn("t-1")
     if when == "in its turn":
         tasks.saw(line)
-    tasks.end_turn("t-1", kept(), has_access=True)
+    tasks.end_turn("t-1", begun, kept(), has_access=True)
     if when == "afterwards":
         tasks.saw(line)
     in_hand = tasks.take_due(NOW, 9)
@@ -68,13 +67,22 @@ def test_a_change_that_may_concern_a_task_forgets_it(places: tuple[str, ...], co
     assert (len(tasks) == 0) == (counts and when != "before its turn")
 
 
-def test_a_turn_that_begins_forgets_what_was_kept_and_one_that_fails_keeps_nothing() -> None:
+def test_a_turn_that_begins_forgets_what_was_kept() -> None:
     tasks = KeptTasks()
     keep(tasks, kept())
     tasks.begin_turn("t-1")
-    assert len(tasks) == 0
-    tasks.end_turn("t-1", None, has_access=False)
     assert len(tasks) == 0 and tasks.take_due(NOW, 9) == []
+
+
+def test_news_before_a_turn_of_another_thread_counts_for_a_task_in_hand() -> None:
+    tasks = KeptTasks()
+    keep(tasks, kept())
+    (taken,) = tasks.take_due(NOW, 9)
+    tasks.forget("t-1")
+    tasks.begin_turn("t-1")
+    assert tasks.had_news("t-1")
+    tasks.put_back(taken)
+    assert len(tasks) == 0
 
 
 def test_a_task_in_hand_is_no_other_threads_until_it_is_left() -> None:
@@ -123,44 +131,45 @@ def test_a_task_that_was_left_is_not_offered_again_before_a_whole_turn_and_then_
         over("t-1")
         assert tasks.takes("t-1") is (over == tasks.drop) and tasks.due_here(NOW) == set()
     assert not tasks.takes("t-1")
-    tasks.begin_turn("t-1")
-    tasks.end_turn("t-1", None, has_access=True)
+    tasks.end_turn("t-1", tasks.begin_turn("t-1"), None, has_access=True)
     assert not tasks.takes("t-1")
     keep(tasks, kept("t-1"))
     assert tasks.takes("t-1")
     # what is over is remembered by nobody
-    tasks.begin_turn("t-1")
-    tasks.end_turn("t-1", None, has_access=False)
+    tasks.end_turn("t-1", tasks.begin_turn("t-1"), None, has_access=False)
     assert tasks.takes("t-1")
 
 
-def test_news_of_a_task_or_of_all_has_it_looked_at_until_it_is_kept_again() -> None:
+def test_news_of_a_task_has_it_looked_at_until_it_is_kept_again() -> None:
     tasks = KeptTasks()
     assert not tasks.needs_look("t-1")
     tasks.forget("t-1")
     assert tasks.needs_look("t-1") and not tasks.needs_look("t-2")
+    # a turn that fails says nothing
+    tasks.begin_turn("t-1")
+    assert tasks.needs_look("t-1")
     keep(tasks, kept("t-1"))
     assert not tasks.needs_look("t-1")
-    tasks.saw([Change((KEYS,), "r-1", closing=True)])
-    assert tasks.needs_look("t-1") and tasks.needs_look("t-2")
-    keep(tasks, kept("t-2"))
-    assert tasks.needs_look("t-1") and not tasks.needs_look("t-2")
     # so has one that was not as it was when its renewal was to begin
-    assert [each.task_id for each in tasks.take_due(NOW, 9)] == ["t-2"]
-    tasks.drop("t-2")
-    assert tasks.needs_look("t-2")
-    keep(tasks, kept("t-2"))
-    # a turn that fails says nothing
-    tasks.begin_turn("t-2")
-    tasks.end_turn("t-2", None, has_access=True)
-    assert tasks.needs_look("t-2")
+    assert [each.task_id for each in tasks.take_due(NOW, 9)] == ["t-1"]
+    tasks.drop("t-1")
+    assert tasks.needs_look("t-1")
 
 
-def test_of_news_so_much_is_remembered() -> None:
+@pytest.mark.parametrize("of_all", [(KEYS,), (EVERYTHING,)])
+def test_news_of_all_tasks_has_each_that_is_offered_looked_at(of_all: tuple[str, ...]) -> None:
     tasks = KeptTasks()
-    for n in range(50_001):
+    tasks.saw([Change(of_all, "r-1", closing=True)])
+    assert tasks.needs_look("t-1")
+
+
+def test_of_more_news_than_is_remembered_none_is_lost() -> None:
+    tasks = KeptTasks()
+    for n in range(50_000):
         tasks.forget(f"t-{n}")
-    assert not tasks.needs_look("t-0") and tasks.needs_look("t-1")
+    assert tasks.needs_look("t-0") and not tasks.needs_look("another")
+    tasks.forget("one more")
+    assert tasks.needs_look("t-0") and tasks.needs_look("another")
 
 
 def test_what_is_kept_comes_before_what_is_offered() -> None:
