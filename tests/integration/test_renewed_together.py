@@ -215,7 +215,7 @@ CHANGES: dict[str, Callable[[Rig, str, str], Any]] = {
     "its agent is disabled": lambda rig, *_: disable(rig, "research-agent"),
     "its requester is disabled": lambda rig, *_: disable(rig, "operator"),
     "its agent is frozen": lambda rig, *_: sign(
-        rig, "operator", "freeze", "--agent", "research-agent", "--reason", "look"
+        rig, "operator", "freeze", "--agent", "research-agent", "--reason", "look", *UNREAD
     ),
     "its role is another one": lambda rig, *_: rig.admin.write(
         "database/roles/app-readonly",
@@ -238,17 +238,6 @@ def undone(rig: Rig) -> Iterator[None]:
     for name in ("research-agent", "operator"):
         rig.admin.write(f"identity/entity/name/{name}", {"disabled": False})
     rig.admin.write("database/roles/app-readonly", role)
-
-
-@pytest.mark.usefixtures("undone")
-@pytest.mark.parametrize("change", CHANGES)
-def test_a_task_is_left_to_a_whole_turn_when(rig: Rig, hand: WorkerContext, spec: Spec, change: str) -> None:
-    granted = rig.granted(spec())
-    token = rig.use(granted).token
-    (task,) = held(rig, hand, granted, unwrapped=0)
-    is_due(rig, task)
-    CHANGES[change](rig, task, token)
-    left_to_a_whole_turn(rig, hand, task)
 
 
 def blinded(rig: Rig, hand: WorkerContext, directory: Path) -> WorkerContext:
@@ -440,7 +429,8 @@ def offered(hand: WorkerContext, *tasks: str) -> None:
     """Offer due tasks as a worker does that has just started: it keeps none of them."""
     for task in tasks:
         hand.kept._tasks.pop(task, None)
-    assert sorted(hand.ledger.take_due(hand.now(), 50, only_held=True)) == sorted(tasks)
+    others = hand.kept.due_here(hand.now())
+    assert sorted(hand.ledger.take_due(hand.now(), 50, only_held=True, besides=others)) == sorted(tasks)
     for task in tasks:
         hand.ledger.lend(task)
         hand.kept.offer(OfferedTask(task, hand.now()))
@@ -507,26 +497,30 @@ def test_after_a_start_what_has_to_be_seen_by_now_is_left_to_a_whole_turn(
 
 @pytest.mark.usefixtures("undone")
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_task_that_is_looked_at_is_left_to_a_whole_turn_when(
+def test_a_kept_task_and_one_that_is_looked_at_are_left_to_whole_turns_when(
     rig: Rig, hand: WorkerContext, spec: Spec, change: str
 ) -> None:
-    granted = rig.granted(spec())
-    token = rig.use(granted).token
-    (task,) = held(rig, hand, granted, unwrapped=0)
-    is_due(rig, task)
-    offered(hand, task)
-    CHANGES[change](rig, task, token)
-    before = [op.op_id for op in rig.operations(task)]
-    renewed_now = keep.renew_kept(hand, 50)
-    if change == "its token did something":
-        # what its tokens may do, they may do: the look has seen it
-        assert renewed_now == 1
-        return
-    assert renewed_now == 0 and not hand.kept.takes(task)
-    assert [op.op_id for op in rig.operations(task)] == before
-    # another thread can have it at once
-    assert hand.ledger.take_due(hand.now(), 50) == [task]
-    hand.ledger.give_back(task)
+    granted = [rig.granted(spec()) for _ in range(2)]
+    tokens = [rig.use(each).token for each in granted]
+    both = held(rig, hand, *granted, unwrapped=0)
+    is_due(rig, *both)
+    _, looked_at = both
+    offered(hand, looked_at)
+    for task, token in zip(both, tokens, strict=True):
+        CHANGES[change](rig, task, token)
+    before = {task: [op.op_id for op in rig.operations(task)] for task in both}
+    # what its tokens may do, they may do: a look has seen it
+    goes_on = [looked_at] if change == "its token did something" else []
+    assert keep.renew_kept(hand, 50) == len(goes_on)
+    left = [task for task in both if task not in goes_on]
+    for task in left:
+        assert [op.op_id for op in rig.operations(task)] == before[task]
+        assert task not in hand.kept._tasks
+    assert hand.kept.takes(looked_at) == bool(goes_on)
+    # another thread can have them at once
+    assert sorted(hand.ledger.take_due(hand.now(), 50, besides=hand.kept.due_here(hand.now()))) == sorted(left)
+    for task in left:
+        hand.ledger.give_back(task)
 
 
 def test_a_ledger_that_was_edited_renews_nothing_after_a_start(rig: Rig, hand: WorkerContext, spec: Spec) -> None:

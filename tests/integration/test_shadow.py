@@ -54,7 +54,7 @@ class Shadow:
 
     def compare(self, key: Any, trigger: float, kept: Any, fresh: Any) -> None:
         with self.lock:
-            self.compared[str(key[1]).rpartition("/")[0]] += 1
+            self.compared["/".join(str(key[1]).split("/")[:3])] += 1
             if _data(kept) == _data(fresh):
                 return
             is_changing = any(place in key[1] and end >= trigger for place, _, end in self.changes)
