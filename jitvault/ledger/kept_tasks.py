@@ -31,7 +31,7 @@ NEVER = -1
 _AVOIDED = timedelta(minutes=1)
 _MOST_OFFERED = 50
 _MOST_NEWS = 50_000
-"""Of more tasks than this no news is remembered: all tasks count as those with news then."""
+"""Of how many tasks news is remembered. With more, all tasks count as those of which there was news."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +85,9 @@ class KeptTasks:
         self._offered: dict[str, OfferedTask] = {}
         # tasks and mounts of which a lease could not be renewed, and until when they are avoided
         self._avoided: dict[str, datetime] = {}
-        # counts news and turns: what is older than a turn, the turn has seen
+        # counts news and turns, which says what came first: a turn has seen the news from before it
         self._clock = 0
+        # by that count, when tasks were taken, when there was news of a task last, and of all tasks; 0 is never
         self._in_hand: dict[str, int] = {}
         self._news: dict[str, int] = {}
         self._all_news = 0
@@ -113,6 +114,9 @@ class KeptTasks:
                 self._keep(kept, begun)
             elif has_access:
                 self._leave(task_id)
+            elif not self._had_news(task_id, begun):
+                # news of tasks that are over must not fill the memory
+                self._news.pop(task_id, None)
 
     def saw(self, changes: Iterable[Change]) -> None:
         """Forget the tasks that one of these changes may concern."""

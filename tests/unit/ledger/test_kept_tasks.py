@@ -136,8 +136,14 @@ def test_a_task_that_was_left_is_not_offered_again_before_a_whole_turn_and_then_
     keep(tasks, kept("t-1"))
     assert tasks.takes("t-1")
     # what is over is remembered by nobody
+    tasks.forget("t-1")
     tasks.end_turn("t-1", tasks.begin_turn("t-1"), None, has_access=False)
-    assert tasks.takes("t-1")
+    assert tasks.takes("t-1") and not tasks.needs_look("t-1")
+    # unless there was news meanwhile
+    begun = tasks.begin_turn("t-1")
+    tasks.forget("t-1")
+    tasks.end_turn("t-1", begun, None, has_access=False)
+    assert tasks.needs_look("t-1")
 
 
 def test_news_of_a_task_has_it_looked_at_until_it_is_kept_again() -> None:
