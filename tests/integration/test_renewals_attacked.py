@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -17,11 +18,13 @@ from targets import LOCK
 from test_renewed_together import held, is_due, left_to_a_whole_turn, offered, renewed
 
 from jitvault.context import WorkerContext
-from jitvault.errors import TargetUnavailable
+from jitvault.errors import TargetUnavailable, VaultRefused
+from jitvault.ledger.kept_tasks import KeptTasks
 from jitvault.lifecycle.advance import advance
 from jitvault.lifecycle.keeping import keep
 from jitvault.sandbox.world import World, env
 from jitvault.settings import load
+from jitvault.stream import reading
 from jitvault.vault.facts import Facts
 from jitvault.wiring import Wiring
 from jitvault.worker.process import context_factory
@@ -190,3 +193,19 @@ def test_a_target_that_hangs_is_asked_once_in_a_minute(rig: Rig, spec: Spec) -> 
         assert hangs.struck == 1
     finally:
         between.down()
+
+
+def test_after_a_start_what_a_task_did_before_is_looked_at_before_its_renewal(
+    rig: Rig, hand: WorkerContext, spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker has read a line that ends the task, and died before it did anything about it."""
+    granted = rig.granted(spec())
+    token = rig.use(granted).token
+    (task,) = held(rig, hand, granted, unwrapped=0)
+    is_due(rig, task)
+    with suppress(VaultRefused):
+        rig.vault(token).read("database/creds/app-readwrite")
+    reading.observe(hand)
+    # a start that is longer ago than the submission's lines
+    monkeypatch.setattr(type(hand.ledger), "written_documents", lambda *_, **__: ())
+    not_renewed_when_offered(rig, replace(hand, kept=KeptTasks()), task)

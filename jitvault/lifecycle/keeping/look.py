@@ -64,7 +64,11 @@ def verified_task(worker: WorkerContext, task_id: str) -> KeptTask | None:
     """
     record = verify(worker, task_id).record
     # one that is not unwrapped yet may be by now
-    return _kept(worker, record, NEVER) if record.task.state is State.ACTIVE else None
+    if record.task.state is not State.ACTIVE or worker.ledger.is_long(record):
+        return None
+    # lines that were read before a start may not have been looked at
+    record, trips = check_tripwires(worker, record)
+    return None if trips else _kept(worker, record, NEVER)
 
 
 def kept_after_turn(worker: WorkerContext, record: TaskRecord, drops: int) -> KeptTask | None:
