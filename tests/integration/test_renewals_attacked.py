@@ -15,7 +15,7 @@ from commands import EXAMPLE
 from go_between import Fate, GoBetween
 from rig import Rig, own_rig
 from targets import LOCK
-from test_renewed_together import held, is_due, left_to_a_whole_turn, offered, renewed
+from test_renewed_together import UNREAD, held, is_due, left_to_a_whole_turn, offered, renewed, sign
 
 from jitvault.context import WorkerContext
 from jitvault.errors import TargetUnavailable, VaultRefused
@@ -209,3 +209,21 @@ def test_after_a_start_what_a_task_did_before_is_looked_at_before_its_renewal(
     # a start that is longer ago than the submission's lines
     monkeypatch.setattr(type(hand.ledger), "written_documents", lambda *_, **__: ())
     not_renewed_when_offered(rig, replace(hand, kept=KeptTasks()), task)
+
+
+def test_after_a_start_with_shorter_steps_what_was_signed_since_the_last_renewal_is_looked_at(
+    rig: Rig, spec: Spec
+) -> None:
+    """The token lives by the longer steps of the worker before."""
+    granted = rig.granted(spec())
+    task = str(granted["task_id"])
+    with rig.environment(None):
+        before = context_factory(Wiring(load()))()
+    with rig.environment(None, {"JITVAULT_ROLLING_STEP": "2s"}):
+        hand = context_factory(Wiring(load()))()
+    held(rig, before, granted)
+    sign(rig, "operator", "revoke", task, *UNREAD)
+    reading.observe(before)
+    time.sleep(3)
+    is_due(rig, task)
+    not_renewed_when_offered(rig, hand, task)

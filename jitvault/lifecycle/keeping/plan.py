@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from jitvault.context import WorkerContext
 from jitvault.documents.paths import work_item_for
@@ -121,6 +122,9 @@ def _plan(
         verified = verified_task(worker, due.task_id)
         if verified is None or needs_turn(worker, verified) or worker.kept.is_avoided(verified, worker.now()):
             return []
+        if timedelta(seconds=verified.record.grants[-1].step_s) > worker.rolling_step:
+            # by a longer step of another worker, its last renewal is longer ago than lines were asked for
+            return _plan_after_look(worker, due.task_id)
         due = verified
     rows, seconds = _due_credentials(worker, due)
     ops = new_operations(worker, due.record, rows)
