@@ -77,7 +77,8 @@ _FREE = (
 )
 _EXTEND = (
     update(schema.tasks)
-    .where(_TASK.task_id == bindparam("key"), _TASK.claim_epoch == bindparam("epoch_held"))
+    # one that was given back meanwhile is nobody's
+    .where(_TASK.task_id == bindparam("key"), _TASK.claim_epoch == bindparam("epoch_held"), _TASK.claim_until > LEFT)
     .values(claim_until=now_s() + LIFE_S)
 )
 _KEEPS_NOTHING = update(schema.tasks).where(schema.IS_OPEN, _TASK.keeper == bindparam("this")).values(keeper=null())

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from builders import NOW, as_is, body, change, file_of, lose, make, read, revision, seen, task, whole
 from ledgers import LedgerPlace, address
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from together import child, run_together
 
 from jitvault.audit.observation import Kind
@@ -72,6 +74,26 @@ def test_many_tasks_are_claimed_at_once_and_held_until_each_has_its_turn(ledger:
         assert other.take("a") is Turn.OURS and other.take("c") is Turn.ANOTHERS
     ledger.give_back("c")
     assert other.take("c") is Turn.OURS
+
+
+def test_a_claim_that_was_given_back_is_not_extended(
+    ledger: Ledger, place: LedgerPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    due(ledger, "a")
+    other = Ledger(opened(address(place), create=False))
+    assert ledger.take_all(["a"]) == ["a"]
+    write = ledger._db.write
+
+    def write_late(unit: Callable[[Connection], Any]) -> Any:
+        # a thread continues the claim, and gives it back before the extension is written
+        monkeypatch.setattr(ledger._db, "write", write)
+        with ledger.claim("a", partly=True):
+            pass
+        return write(unit)
+
+    monkeypatch.setattr(ledger._db, "write", write_late)
+    ledger.extend_taken()
+    assert other.take("a") is Turn.OURS
 
 
 def test_a_process_that_ends_keeps_nothing(ledger: Ledger, place: LedgerPlace) -> None:
