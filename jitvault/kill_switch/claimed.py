@@ -8,6 +8,7 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 from jitvault.errors import LedgerUnavailable
+from jitvault.kill_switch.threads import CONCURRENCY
 
 if TYPE_CHECKING:
     from jitvault.ledger.ledger import Ledger
@@ -21,7 +22,8 @@ def claimed(ledger: Ledger, tasks: Sequence[str]) -> Iterator[list[str]]:
     """Hold the claims of as many tasks as can be had; yield all tasks, those that are claimed first.
 
     A worker that renews a task at this moment has its claim for two seconds more: such tasks come last. Where the
-    ledger accepts no writes, nothing is claimed: the tasks are revoked all the same.
+    ledger accepts no writes, nothing is claimed: the tasks are revoked all the same. Where Vault does not answer here,
+    the claims end soon: it may answer another process, which ends the tasks then.
     """
     taken: list[str] = []
     with suppress(LedgerUnavailable):
@@ -40,6 +42,10 @@ def claimed(ledger: Ledger, tasks: Sequence[str]) -> Iterator[list[str]]:
 
 
 def _keep(ledger: Ledger, over: Event) -> None:
+    waiting = ledger.waiting_claims
     while not over.wait(_EXTEND_EVERY_S):
-        with suppress(LedgerUnavailable):
-            ledger.extend_taken()
+        before, waiting = waiting, ledger.waiting_claims
+        # no thread that waits for Vault continues two
+        if before - waiting > CONCURRENCY:
+            with suppress(LedgerUnavailable):
+                ledger.extend_taken()

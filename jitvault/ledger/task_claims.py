@@ -209,6 +209,11 @@ class TaskClaims:
         self._taken |= {task_id: Taken(epoch) for task_id, epoch in epochs.items()}
         return [task_id for task_id in task_ids if task_id in epochs]
 
+    @property
+    def waiting_claims(self) -> int:
+        """How many claims were taken here that `claim` was not called for."""
+        return len(self._taken)
+
     def extend_taken(self) -> None:
         """Hold every claim for longer that was taken here and that `claim` was not called for."""
         taken = dict(self._taken)

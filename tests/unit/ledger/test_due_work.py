@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -15,6 +16,7 @@ from together import child, run_together
 
 from jitvault.audit.observation import Kind
 from jitvault.errors import WrongState
+from jitvault.kill_switch import claimed as claimed_together
 from jitvault.ledger import claims
 from jitvault.ledger.kept_tasks import LATE
 from jitvault.ledger.ledger import Ledger
@@ -94,6 +96,30 @@ def test_a_claim_that_was_given_back_is_not_extended(
     monkeypatch.setattr(ledger._db, "write", write_late)
     ledger.extend_taken()
     assert other.take("a") is Turn.OURS
+
+
+def test_claims_of_many_are_extended_only_while_one_after_the_other_is_continued(
+    ledger: Ledger, place: LedgerPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where Vault does not answer a kill switch, another one on another host has the tasks soon."""
+    monkeypatch.setattr(claimed_together, "_EXTEND_EVERY_S", 0.2)
+    names = [f"task-{n}" for n in range(10)]
+    due(ledger, *names)
+    other = Ledger(opened(address(place), create=False))
+    soon = "UPDATE tasks SET claim_until = claim_until - 29.5"
+    with claimed_together.claimed(ledger, names) as first:
+        ledger._db.write(lambda connection: connection.execute(text(soon)))
+        for name in first[:6]:
+            with ledger.claim(name):
+                pass
+        time.sleep(1)
+        assert other.take("task-8") is Turn.ANOTHERS
+        ledger._db.write(lambda connection: connection.execute(text(soon)))
+        for name in first[6:8]:
+            with ledger.claim(name):
+                pass
+        time.sleep(1)
+        assert other.take("task-8") is Turn.OURS
 
 
 def test_a_process_that_ends_keeps_nothing(ledger: Ledger, place: LedgerPlace) -> None:
