@@ -22,6 +22,7 @@ from jitvault.worker.supervisor import Supervisor
 
 PASSING = (AuditUntrusted, VaultUnavailable, WrongState)
 """Errors that pass by themselves: logged once and tried again. All others end the loop, and with it the worker."""
+_TRIES_AGAIN = "Nothing is to be done if it passes: the worker tries again by itself."
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ class LoopBase:
             except PASSING as error:
                 failed(error)
                 if str(error) != known and not stopping.is_set():
-                    self.log.warning("trouble", loop=name, error=str(error), hint=error.hint)
+                    self.log.warning("trouble", loop=name, error=str(error), hint=_hint(error))
                 known = str(error)
                 wait_s = max(seconds, self.pace.retry_s)
                 continue
@@ -118,3 +119,11 @@ class LoopBase:
                 return True
             if remaining_s <= 10.0:
                 return False
+
+
+def _hint(error: JitvaultError) -> str:
+    """Return what to do about an error that passes.
+
+    The hint that all outages have is for whoever runs a command.
+    """
+    return _TRIES_AGAIN if isinstance(error, VaultUnavailable) and not error.has_own_hint else error.hint

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from endpoints import get
 
-from jitvault.errors import AuditMissing, JitvaultError, NotConfirmed, ProbeUnusable, UsageError
+from jitvault.errors import AuditMissing, JitvaultError, NotConfirmed, ProbeUnusable, UsageError, VaultUnavailable
 from jitvault.formats.secret import Secret
 from jitvault.worker import health as health_module
 from jitvault.worker.health import Health, metrics, serve, served
@@ -166,6 +166,25 @@ def test_a_loop_that_says_nothing_is_told(health: tuple[Health, int], monkeypatc
 def test_health_is_shown_on_loopback_alone(where: str) -> None:
     with pytest.raises(UsageError, match="--health"):
         served(dict, where)
+
+
+def test_an_outage_is_logged_once_and_with_no_hint_for_who_runs_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    supervisor = Supervisor()
+    pace = Pace(retry_s=0)
+    loops: Any = Loops(supervisor, None, None, None, log_to_stderr(as_json=True), None, pace)  # type: ignore[arg-type]
+    fates = [VaultUnavailable("away"), VaultUnavailable("away"), VaultUnavailable("sealed", hint="Unseal it."), None]
+
+    def act() -> None:
+        if not fates:
+            supervisor.stopping.set()
+        elif (fate := fates.pop(0)) is not None:
+            raise fate
+
+    loops.every("canary", 0, act)
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    away, sealed, over = lines
+    assert away["event"] == "trouble" and "tries again by itself" in away["hint"] and "command" not in away["hint"]
+    assert (sealed["error"], sealed["hint"], over["event"]) == ("sealed", "Unseal it.", "trouble is over")
 
 
 # -- a probe that cannot ask its target ----------------------------------------------------------------------------
