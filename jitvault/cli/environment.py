@@ -11,7 +11,7 @@ _MEANINGS = {
     "VAULT_TOKEN": "who you are; without it ~/.vault-token",
     "JITVAULT_AGENT_LOGIN": "or an agent's own login: jwt, spiffe, cert or approle",
     "JITVAULT_ADMIN_TOKEN": "the administrator's token; VAULT_TOKEN without it",
-    "JITVAULT_WORKER_TOKEN": "the worker's identity: ends access without a worker",
+    "JITVAULT_WORKER_TOKEN": "the worker's identity",
     "JITVAULT_WORKER_LOGIN": "or a login of it: approle, jwt, spiffe or cert",
     "JITVAULT_LEDGER": "where the ledger is: a path, or postgresql://…",
     "JITVAULT_AUDIT_FILE": "the audit device's file, or the spool directory",
@@ -20,6 +20,12 @@ _MEANINGS = {
     "JITVAULT_SANDBOX_SERVER": "the server program or image to run",
     "XDG_RUNTIME_DIR": "a tmpfs for the program's files; /dev/shm without it",
     "XDG_STATE_HOME": "where it remembers which wrappings you opened",
+}
+_BREAKS_GLASS = {"JITVAULT_WORKER_TOKEN": "the worker's identity: ends access without a worker"}
+_MEANINGS_OF = {
+    "complete": _BREAKS_GLASS,
+    "revoke": _BREAKS_GLASS,
+    "unfreeze": {"JITVAULT_WORKER_TOKEN": "the worker's identity: lifts what a tripwire froze"},
 }
 _PERSON = ("VAULT_ADDR", "VAULT_TOKEN", "JITVAULT_AGENT_LOGIN")
 _ENDS = (*_PERSON, "JITVAULT_WORKER_TOKEN")
@@ -58,4 +64,5 @@ def environment_of(path: str) -> dict[str, str]:
 
     `path` is the command as typed after `jitvault`.
     """
-    return {name: _MEANINGS[name] for name in _VARIABLES.get(path, _PERSON)}
+    meanings = _MEANINGS | _MEANINGS_OF.get(path, {})
+    return {name: meanings[name] for name in _VARIABLES.get(path, _PERSON)}
