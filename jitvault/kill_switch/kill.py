@@ -231,7 +231,10 @@ def check_operator(worker: WorkerContext, person: Person) -> None:
     """
     entity = worker.identity.by_id(person.entity)
     if entity is None or entity.disabled or not worker.identity.groups_of(entity, (OPERATORS,)):
-        raise Denied("only members of jitvault-operators can end the tasks of others", hint="End your own by its id.")
+        raise Denied(
+            "only members of jitvault-operators can end the tasks of others",
+            hint="End your own by its id. VAULT_TOKEN has to be an operator's, also beside the worker's identity.",
+        )
 
 
 def kill(

@@ -160,8 +160,8 @@ def _roles_not_revoked() -> NotConfirmed:
         "every task that is published as held is ended and confirmed; tokens of jitvault's roles that belong to no "
         "task were NOT revoked: only the worker's identity may do that",
         hint="If only tasks had to end, nothing is left to do; where the worker's identity is set, `jitvault sweep` "
-        "shows whether there is such a token, and `jitvault revoke --all --reason WHY` revokes them as well. Without a "
-        "worker: docs/operations/break-glass.md.",
+        "shows whether there is such a token, and with your own VAULT_TOKEN beside it `jitvault revoke --all --reason "
+        "WHY` revokes them as well. Without a worker: docs/operations/break-glass.md.",
     )
 
 
