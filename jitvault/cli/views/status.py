@@ -222,7 +222,8 @@ def _expiry(grant: Mapping[str, Any], now: datetime, *, is_held: bool) -> dict[s
     """
     verdict, latest = grant["verdict"], output.readable(grant["expires_at"])
     if verdict in DEAD:
-        return {"token": f"{verdict}, {'expired' if verdict == Verdict.EXPIRED else 'would have expired'} by {latest}"}
+        over = "expired by" if verdict == Verdict.EXPIRED else f"{verdict}, would have expired by"
+        return {"token": f"{over} {latest}"}
     unrenewed = grant["expires_unrenewed_at"]
     if unrenewed == grant["expires_at"]:
         return {"token": f"{verdict}, expires by {latest}"}
