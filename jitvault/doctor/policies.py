@@ -138,7 +138,7 @@ def _template(template: TemplateState, now: datetime) -> Check:
         return about.ok("granted; an end is revoked at Vault, and the target is not asked: the template says why")
     passed = "; ".join((f"its check passed {_ago(now, template.checked_at)}", *template.remarks))
     if not template.seen:
-        why = f"{passed} by its record; whether the engine's role has changed since was not checked"
+        why = f"by its record {passed}; whether the engine's role has changed since was not checked"
         return about.skipped(Unknown(why, _ASK_AS_WORKER))
     if template.checked_at and now - template.checked_at > OLD_CHECK:
         return about.warn(passed, f"The target may have changed since: run `jitvault templates check {template.name}`.")
