@@ -212,7 +212,8 @@ def _lines_seen(receipt: Receipt, scan: Scan) -> str:
 
 
 def _nothing_left_out(scan: Scan) -> str:
-    return f"{_files_read(scan)} show no lease, token or later use that the receipt leaves out"
+    show = "shows" if scan.files == 1 else "show"
+    return f"{_files_read(scan)} {show} no lease, token or later use that the receipt leaves out"
 
 
 def _files_read(scan: Scan) -> str:
