@@ -311,7 +311,10 @@ class LostTask(SecurityFinding):
     It was deleted from the ledger, or the ledger was lost or restored.
     """
 
-    default_hint = "The ledger was lost, restored or edited: `jitvault ledger recover` imports the task again."
+    default_hint = (
+        "First make sure that JITVAULT_LEDGER names the worker's ledger here. If it does, the ledger was lost, "
+        "restored or edited: `jitvault ledger recover` imports again what it lacks."
+    )
 
 
 class Frozen(SecurityFinding):
