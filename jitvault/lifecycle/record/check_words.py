@@ -53,7 +53,7 @@ _LACKS = {
     Lack.NOT_SEEN_ALIVE: "the stream was interrupted, and nobody saw it alive between gap and revocation",
     Lack.NOT_PROBED: "the target was not probed",
     Lack.TARGET_SILENT: "{about}",
-    Lack.LEASE_UNPROVEN: "a lease of the task is not proven dead",
+    Lack.LEASE_UNPROVEN: "a credential of the task is not proven dead",
     Lack.PENDING: "{count} requests of the token have no answer yet: {about}",
     Lack.READ_ELSEWHERE: "something was read from {about} in a wrapping, and that path is none of the task's",
     Lack.UNLEASED: "{about} gave something at {at} that has no lease: nothing ends it",
