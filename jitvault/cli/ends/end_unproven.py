@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from jitvault.cli import session
 from jitvault.cli.lookups.end_rights import is_operator
+from jitvault.cli.views.output import readable
 from jitvault.cli.views.task import proof_in
 from jitvault.documents.proof import Proof
 from jitvault.documents.published_task import PublishedTask
@@ -11,7 +14,7 @@ from jitvault.errors import AuditUntrusted, JitvaultError, NotConfirmed, Outcome
 from jitvault.formats.plural import counted
 from jitvault.lifecycle.record.receipt import is_past_proof
 from jitvault.model.proof_check import QUIET_N
-from jitvault.model.states import Verdict
+from jitvault.model.states import EndReason, Verdict
 from jitvault.wiring import Wiring
 
 _UNTRIED = frozenset({"live", "revoke_requested"})
@@ -85,6 +88,13 @@ def not_confirmed(wiring: Wiring, document: PublishedTask) -> NotConfirmed:
         )
     hint = f"Run the same command to try again. `jitvault status {task}` shows the check that failed. If the end can "
     hint += f"never be proven, {force} closes the task without proof."
+    bound = document.expires_at
+    if document.end_reason is EndReason.EXPIRED and bound is not None and bound > datetime.now(UTC):
+        # a renewal that was committed ahead could have let the token live until then
+        hint = (
+            "Nobody renewed its token in time, so Vault ended it, and no line says so. A worker proves that by itself "
+        )
+        hint += f"after {readable(bound)}; until then there is nothing to do."
     if wiring.has_worker and wiring.ledger.recovering():
         # a lease of another lost task counts as unaccounted for until that task is imported
         hint = "`jitvault ledger recover` accounts for the tasks that the ledger lost, and proves this end with theirs."

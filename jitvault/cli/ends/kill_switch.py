@@ -10,6 +10,7 @@ from functools import partial
 import typer
 
 from jitvault.cli import session
+from jitvault.cli.ends.end_unproven import why_unfinished
 from jitvault.cli.ends.without_worker import end_lost
 from jitvault.cli.lookups.end_rights import sign_end_of
 from jitvault.cli.lookups.names_in_tasks import published_in
@@ -19,6 +20,7 @@ from jitvault.cli.views.task import not_proven
 from jitvault.cli.waiting import Wait
 from jitvault.context import WorkerContext
 from jitvault.documents.paths import ANYONE, freeze_path
+from jitvault.documents.published_task import PublishedTask
 from jitvault.documents.signed import check_note
 from jitvault.errors import (
     JitvaultError,
@@ -215,12 +217,10 @@ def _kill_there(wiring: Wiring, tasks: Sequence[str], note: str, wait: float) ->
     waiting = Wait(wiring, wait, poll_s=0.5)
     progress = Progress()
     done: dict[str, State] = {}
-    open_ends: dict[str, tuple[Sequence[str], bool | None]] = {}
+    seen: dict[str, PublishedTask] = {}
     while True:
         for task in tasks:
-            document = session.known(wiring, task)
-            asked = document.proof.target_asked if document.proof is not None else None
-            open_ends[task] = (not_proven(document), asked)
+            document = seen[task] = session.known(wiring, task)
             if document.state in session.DONE:
                 done[task] = document.state
         final = len(done) == len(tasks) or waiting.is_over
@@ -229,11 +229,23 @@ def _kill_there(wiring: Wiring, tasks: Sequence[str], note: str, wait: float) ->
             break
         waiting.rest()
     late = session.nobody_acted(wiring, f"no worker has done this within {wait:g} s")
-    missed = {task: unsigned.get(task, late) for task in tasks if task not in done}
+    missed = {task: unsigned.get(task) or _why_missed(wiring, seen[task], late) for task in tasks if task not in done}
     return [
-        Result(task, done.get(task), missed.get(task), not_proven=left, target_asked=asked)
-        for task, (left, asked) in ((task, open_ends[task]) for task in tasks)
+        Result(task, done.get(task), missed.get(task), not_proven=not_proven(one), target_asked=_target_asked(one))
+        for task, one in ((task, seen[task]) for task in tasks)
     ]
+
+
+def _why_missed(wiring: Wiring, document: PublishedTask, late: JitvaultError) -> JitvaultError:
+    """Return why a task is not done.
+
+    No worker began, or one revoked what it could, and the proof is missing.
+    """
+    return why_unfinished(wiring, document, late) if document.proof else late
+
+
+def _target_asked(document: PublishedTask) -> bool | None:
+    return document.proof.target_asked if document.proof is not None else None
 
 
 def _sign_end(wiring: Wiring, task: str, note: str) -> JitvaultError | None:
@@ -286,5 +298,5 @@ def _raise_for(results: Sequence[Result]) -> None:
     if error is None:
         raise NotConfirmed(message, hint=hint)
     # what the ledger does not have, or no worker has ended, needs another remedy than what Vault could not end
-    own = isinstance(error, SecurityFinding | NoWorkerActed)
+    own = isinstance(error, SecurityFinding | NoWorkerActed) or (len(unproven) == 1 and error.has_own_hint)
     raise error_like(error, f"{message}: {error}", hint=error.hint if own else hint)

@@ -233,7 +233,8 @@ def _expiry(grant: Mapping[str, Any], now: datetime, *, is_held: bool) -> dict[s
         facts["token"] = f"{verdict} at the last look, expired by {output.readable(unrenewed)}: nobody renewed it"
     if grant["renewed_at"]:
         facts["renewed"] = f"last {output.readable(grant['renewed_at'])}"
-    facts["bound"] = f"{latest}, committed ahead: until then renewals may let it live"
+    how = "until then renewals may let it live" if is_held else "that it expired by itself is proven after that"
+    facts["bound"] = f"{latest}, committed ahead: {how}"
     return facts
 
 
