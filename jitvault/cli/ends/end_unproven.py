@@ -94,7 +94,7 @@ def not_confirmed(wiring: Wiring, document: PublishedTask) -> NotConfirmed:
         hint = (
             "Nobody renewed its token in time, so Vault ended it, and no line says so. A worker proves that by itself "
         )
-        hint += f"after {readable(bound)}; until then there is nothing to do."
+        hint += f"within minutes after {readable(bound)}; until then there is nothing to do."
     if wiring.has_worker and wiring.ledger.recovering():
         # a lease of another lost task counts as unaccounted for until that task is imported
         hint = "`jitvault ledger recover` accounts for the tasks that the ledger lost, and proves this end with theirs."

@@ -29,7 +29,7 @@ def test_nobody_is_told_to_force_an_expiry_that_is_proven_by_itself(reason: EndR
     ending = honest(state=State.ENDING, end_reason=reason, expires_at=bound)
     hint = end_unproven.not_confirmed(HERE, ending).hint
     waits = reason is EndReason.EXPIRED and ahead > timedelta(0)
-    assert (f"proves that by itself after {bound:%Y-%m-%d %H:%M:%S} UTC" in hint) is waits
+    assert (f"proves that by itself within minutes after {bound:%Y-%m-%d %H:%M:%S} UTC" in hint) is waits
     assert ("--force" in hint) is not waits
 
 
