@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from jitvault.cli import session
 from jitvault.cli.lookups.end_rights import is_operator
 from jitvault.cli.views.output import readable
@@ -14,7 +12,7 @@ from jitvault.errors import AuditUntrusted, JitvaultError, NotConfirmed, Outcome
 from jitvault.formats.plural import counted
 from jitvault.lifecycle.record.receipt import is_past_proof
 from jitvault.model.proof_check import QUIET_N
-from jitvault.model.states import EndReason, Verdict
+from jitvault.model.states import DEAD, EndReason, Verdict
 from jitvault.wiring import Wiring
 
 _UNTRIED = frozenset({"live", "revoke_requested"})
@@ -72,35 +70,50 @@ def not_confirmed(wiring: Wiring, document: PublishedTask) -> NotConfirmed:
             "cannot be proven. Then run the same command again. A worker also tries again; Vault is trying, or has "
             f"given up. `jitvault status {task}` names the leases.",
         )
-    # nobody is told to run what is refused to them
-    force = f"`jitvault revoke {task} --force --reason WHY`" + ("" if is_operator(wiring) else " by an operator")
     if _is_token_unknown(proof):
         return NotConfirmed(
             f"task {task} is NOT known to be revoked: no audit line shows which token it has, and that may still work",
             hint="`jitvault ledger recover` revokes every token that belongs to no task. After that "
-            f"{force} closes the task without proof.",
+            f"{_force(wiring, task)} closes the task without proof.",
         )
     if is_past_proof(proof):
         return NotConfirmed(
             f"task {task} is revoked as far as Vault says, and cannot be proven any more: {proof.unproven_because}",
             hint="Check at the target that the credential does not work any more. Then "
-            f"{force} closes the task without proof.",
+            f"{_force(wiring, task)} closes the task without proof.",
         )
-    hint = f"Run the same command to try again. `jitvault status {task}` shows the check that failed. If the end can "
-    hint += f"never be proven, {force} closes the task without proof."
-    bound = document.expires_at
-    if document.end_reason is EndReason.EXPIRED and bound is not None and bound > datetime.now(UTC):
-        # a renewal that was committed ahead could have let the token live until then
-        hint = (
-            "Nobody renewed its token in time, so Vault ended it, and no line says so. A worker proves that by itself "
-        )
-        hint += f"within minutes after {readable(bound)}; until then there is nothing to do."
+    return NotConfirmed(
+        f"task {task} is revoked as far as Vault says, and not proven: {proof.unproven_because}",
+        hint=_what_helps(wiring, document, proof),
+    )
+
+
+def _what_helps(wiring: Wiring, document: PublishedTask, proof: Proof) -> str:
+    """Return what to do about an end that can still be proven."""
     if wiring.has_worker and wiring.ledger.recovering():
         # a lease of another lost task counts as unaccounted for until that task is imported
-        hint = "`jitvault ledger recover` accounts for the tasks that the ledger lost, and proves this end with theirs."
-    return NotConfirmed(
-        f"task {task} is revoked as far as Vault says, and not proven: {proof.unproven_because}", hint=hint
+        return "`jitvault ledger recover` accounts for the tasks that the ledger lost, and proves this end with theirs."
+    bound = document.expires_at
+    expired = document.end_reason is EndReason.EXPIRED and proof.token.verdict not in DEAD
+    if expired and bound is not None and bound > wiring.clock.agreed():
+        # a renewal that was committed ahead could have let the token live until then
+        return (
+            "Nobody renewed its token in time, so it expired, and no audit line shows that. A worker proves it by "
+            f"itself within minutes after {readable(bound)}; until then there is nothing to do."
+        )
+    task = document.task_id
+    return (
+        f"Run the same command to try again. `jitvault status {task}` shows the check that failed. If the end can "
+        f"never be proven, {_force(wiring, task)} closes the task without proof."
     )
+
+
+def _force(wiring: Wiring, task: str) -> str:
+    """Return how a task is closed without proof.
+
+    Nobody is told to run what is refused to them.
+    """
+    return f"`jitvault revoke {task} --force --reason WHY`" + ("" if is_operator(wiring) else " by an operator")
 
 
 def _is_token_unknown(proof: Proof) -> bool:

@@ -7,14 +7,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from test_published_task import honest
 
 from jitvault.cli.ends import end_unproven, kill_switch
 from jitvault.errors import NotConfirmed, NoWorkerActed
-from jitvault.model.states import EndReason, State, Verdict
+from jitvault.model.states import DEAD, EndReason, State, Verdict
 
 HOUR = timedelta(hours=1)
-HERE: Any = SimpleNamespace(has_worker=False)
+NOW = datetime(2030, 1, 31, 9, 0, tzinfo=UTC)
+HERE: Any = SimpleNamespace(has_worker=False, clock=SimpleNamespace(agreed=lambda: NOW))
 
 
 @pytest.fixture(autouse=True)
@@ -24,12 +26,16 @@ def operator(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("reason", [EndReason.EXPIRED, EndReason.OPERATOR])
 @pytest.mark.parametrize("ahead", [HOUR, -HOUR])
-def test_nobody_is_told_to_force_an_expiry_that_is_proven_by_itself(reason: EndReason, ahead: timedelta) -> None:
-    bound = datetime.now(UTC) + ahead
-    ending = honest(state=State.ENDING, end_reason=reason, expires_at=bound)
-    hint = end_unproven.not_confirmed(HERE, ending).hint
-    waits = reason is EndReason.EXPIRED and ahead > timedelta(0)
-    assert (f"proves that by itself within minutes after {bound:%Y-%m-%d %H:%M:%S} UTC" in hint) is waits
+@pytest.mark.parametrize("verdict", [Verdict.ACKNOWLEDGED, Verdict.AUDIT_CONFIRMED])
+def test_nobody_is_told_to_force_an_expiry_that_is_proven_by_itself(
+    reason: EndReason, ahead: timedelta, verdict: Verdict
+) -> None:
+    ending = honest(state=State.ENDING, end_reason=reason, expires_at=NOW + ahead)
+    assert ending.proof is not None
+    proof = replace(ending.proof, token=replace(ending.proof.token, verdict=verdict))
+    hint = end_unproven.not_confirmed(HERE, replace(ending, proof=proof)).hint
+    waits = reason is EndReason.EXPIRED and ahead > timedelta(0) and verdict not in DEAD
+    assert (f"proves it by itself within minutes after {NOW + ahead:%Y-%m-%d %H:%M:%S} UTC" in hint) is waits
     assert ("--force" in hint) is not waits
 
 
